@@ -42,7 +42,9 @@ def test_modules_say_what_they_are_for(path: Path) -> None:
 
 
 def test_lock_files_name_no_registry() -> None:
-    locks = [path for path in FILES if path.name in {"package-lock.json", "uv.lock"} or path.parent.name == "requirements"]
+    locks = [
+        path for path in FILES if path.name in {"package-lock.json", "uv.lock"} or path.parent.name == "requirements"
+    ]
     assert [path for path in locks if any(host in path.read_text() for host in REGISTRIES)] == []
 
 

@@ -1,0 +1,1 @@
+"""The embedded form of Sightline: everything in one process, agents as child processes, no cluster."""

@@ -1,0 +1,55 @@
+"""The commands and their options; what they do is in the modules they call.
+
+Heavy imports happen inside the commands, so that `sightline --help` answers at once.
+"""
+
+import os
+import secrets
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Cameras as streams: the Sightline command.")
+
+
+@app.callback()
+def main() -> None:
+    """Cameras as streams: the Sightline command."""
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(metadata.version("sightline-cli"))
+
+
+@app.command()
+def dev(
+    port: Annotated[int, typer.Option(help="Port of the page and the API on 127.0.0.1; 0 draws one.")] = 8000,
+    token: Annotated[str, typer.Option(help="Token to sign in with; drawn at random when empty.")] = "",
+    camera: Annotated[
+        list[str] | None, typer.Option(help="NAME=URL of a camera to add (rtsp://..., a file path); repeatable.")
+    ] = None,
+    open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
+    state: Annotated[Path | None, typer.Option(help="Folder for logs and agents' files; temporary when empty.")] = None,
+) -> None:
+    """Run operator, front door and agents on this machine, without a cluster.
+
+    A test pattern is always one of the cameras; all are in the namespace `default`.
+    """
+    from sightline_cli.dev import command, world
+
+    try:
+        cameras = [world.parse_camera(text) for text in camera or []]
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--camera") from error
+    options = command.Options(
+        port=port,
+        token=token or os.environ.get("SIGHTLINE_DEV_TOKEN", "") or secrets.token_urlsafe(18),
+        cameras=tuple(cameras),
+        open_page=open_page,
+        state=state,
+    )
+    raise typer.Exit(command.run(options))

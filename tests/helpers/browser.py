@@ -1,0 +1,104 @@
+"""Real Chromium for end-to-end tests: Debian's, headless, without any background traffic of its own."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from playwright.async_api import Page, async_playwright
+
+CHROMIUM = Path("/usr/bin/chromium")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--allow-loopback-in-peer-connection",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+    "--autoplay-policy=no-user-gesture-required",
+]
+
+
+@asynccontextmanager
+async def new_page() -> AsyncIterator[Page]:
+    """A page in a Chromium of its own, with an empty profile; everything ends with the context."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=ARGUMENTS)
+        try:
+            yield await (await browser.new_context()).new_page()
+        finally:
+            await browser.close()
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What a playing video element says of itself."""
+
+    width: int
+    height: int
+    frames: int
+    """Frames decoded since it began."""
+
+
+class Player:
+    """The page's one big player, opened by its deep link."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+
+    async def open(self, base_url: str, token: str, camera: str) -> None:
+        """Sign in by token and watch `namespace/name`."""
+        await self._page.goto(f"{base_url}/#token={token}&watch={camera}")
+
+    async def wait_for(self, state: str, seconds: float = 30.0) -> None:
+        """Wait until the player is in that state."""
+        selector = f"sightline-player[data-state='{state}']"
+        await self._page.wait_for_selector(selector, timeout=seconds * 1000, state="attached")
+
+    async def state(self) -> str:
+        """The player's state now."""
+        return str(await self._page.get_attribute("sightline-player", "data-state"))
+
+    async def reason(self) -> str:
+        """Why it failed, as its attribute says."""
+        return str(await self._page.get_attribute("sightline-player", "data-reason"))
+
+    async def text(self) -> str:
+        """Every word that the page shows."""
+        script = """() => {
+            const words = [document.body.innerText];
+            for (const player of document.querySelectorAll('sightline-player'))
+                words.push(player.shadowRoot ? player.shadowRoot.textContent : '');
+            return words.join('\\n');
+        }"""
+        return str(await self._page.evaluate(script))
+
+    async def picture(self) -> Picture:
+        """Size and number of frames of the video."""
+        script = """() => {
+            const player = document.querySelector('sightline-player');
+            const video = (player.shadowRoot || player).querySelector('video');
+            const quality = video.getVideoPlaybackQuality();
+            return [video.videoWidth, video.videoHeight, quality.totalVideoFrames];
+        }"""
+        width, height, frames = await self._page.evaluate(script)
+        return Picture(width, height, frames)
+
+    async def frames_during(self, seconds: float) -> int:
+        """Frames that arrive while the page waits that long by its own clock."""
+        script = """async (milliseconds) => {
+            const player = document.querySelector('sightline-player');
+            const video = (player.shadowRoot || player).querySelector('video');
+            const before = video.getVideoPlaybackQuality().totalVideoFrames;
+            await new Promise((resolve) => setTimeout(resolve, milliseconds));
+            return video.getVideoPlaybackQuality().totalVideoFrames - before;
+        }"""
+        return int(await self._page.evaluate(script, seconds * 1000))
+
+    async def leave(self) -> None:
+        """Close the page, as a person closes the tab."""
+        await self._page.close(run_before_unload=False)

@@ -1,0 +1,88 @@
+"""An RTSP camera that we did not write: GStreamer's RTSP server, run by Debian's own Python (package python3-gi).
+
+Run as a program: `/usr/bin/python3 tests/helpers/gst_camera.py --port 8554`. It prints a JSON line when it listens and
+one for each client that connects or leaves, so that tests can count connections at the camera.
+"""
+
+import argparse
+import json
+import sys
+from typing import Any
+
+import gi  # type: ignore[import-not-found]
+
+gi.require_version("Gst", "1.0")
+gi.require_version("GstRtspServer", "1.0")
+from gi.repository import GLib, Gst, GstRtspServer  # type: ignore[import-not-found]  # noqa: E402
+
+ENCODERS = {
+    "h264": "x264enc tune=zerolatency speed-preset=ultrafast bitrate=2000 key-int-max={fps} "
+    "! video/x-h264,profile=constrained-baseline ! rtph264pay name=pay0 pt=96 config-interval=1",
+    "h265": "x265enc tune=zerolatency speed-preset=ultrafast bitrate=2000 key-int-max={fps} "
+    "! rtph265pay name=pay0 pt=96 config-interval=1",
+}
+
+
+def say(event: str, **details: Any) -> None:
+    """One JSON line for the test that started us."""
+    print(json.dumps({"event": event, **details}), flush=True)
+
+
+def main() -> None:
+    """Serve until ended."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--codec", choices=sorted(ENCODERS), default="h264")
+    parser.add_argument("--size", default="1280x720")
+    parser.add_argument("--fps", type=int, default=30)
+    parser.add_argument("--user", default="")
+    parser.add_argument("--password", default="")
+    parser.add_argument("--digest", action="store_true", help="ask for Digest instead of Basic authentication")
+    options = parser.parse_args()
+
+    Gst.init(None)
+    width, height = options.size.split("x")
+    server = GstRtspServer.RTSPServer()
+    server.set_address(options.host)
+    server.set_service(str(options.port))
+    factory = GstRtspServer.RTSPMediaFactory()
+    picture = f"video/x-raw,width={width},height={height},framerate={options.fps}/1"
+    encoder = ENCODERS[options.codec].format(fps=options.fps)
+    factory.set_launch(f"( videotestsrc is-live=true pattern=ball ! {picture} ! timeoverlay ! {encoder} )")
+    factory.set_shared(True)
+    server.get_mount_points().add_factory("/cam", factory)
+    if options.user:
+        protect(server, factory, options)
+    server.connect("client-connected", on_client)
+    if server.attach(None) == 0:
+        sys.exit("cannot listen")
+    say("listening", port=server.get_bound_port())
+    GLib.MainLoop().run()
+
+
+def protect(server: Any, factory: Any, options: argparse.Namespace) -> None:
+    """Let only the one user in."""
+    auth = GstRtspServer.RTSPAuth()
+    token = GstRtspServer.RTSPToken()
+    token.set_string("media.factory.role", "viewer")
+    if options.digest:
+        auth.set_supported_methods(2)  # GST_RTSP_AUTH_DIGEST; the enumeration is not exported to Python
+        auth.add_digest(options.user, options.password, token)
+    else:
+        auth.add_basic(GstRtspServer.RTSPAuth.make_basic(options.user, options.password), token)
+    server.set_auth(auth)
+    permissions = GstRtspServer.RTSPPermissions()
+    permissions.add_permission_for_role("viewer", "media.factory.access", True)
+    permissions.add_permission_for_role("viewer", "media.factory.construct", True)
+    factory.set_permissions(permissions)
+
+
+def on_client(_server: Any, client: Any) -> None:
+    """Tell of a client, and of its end."""
+    say("connected")
+    client.connect("closed", lambda _client: say("closed"))
+
+
+if __name__ == "__main__":
+    main()
