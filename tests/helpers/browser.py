@@ -1,5 +1,6 @@
 """Real Chromium for end-to-end tests: Debian's, headless, without any background traffic of its own."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -58,6 +59,28 @@ class Player:
         """Wait until the player is in that state."""
         selector = f"sightline-player[data-state='{state}']"
         await self._page.wait_for_selector(selector, timeout=seconds * 1000, state="attached")
+
+    async def wait_for_failure(self, reason: str, seconds: float = 40.0) -> None:
+        """Wait until the player has failed for that reason (others may come before it)."""
+        selector = f"sightline-player[data-state='failed'][data-reason='{reason}']"
+        await self._page.wait_for_selector(selector, timeout=seconds * 1000, state="attached")
+
+    async def remember_states(self) -> None:
+        """Keep the names of all states from now on, for `wait_for_return`."""
+        script = """() => {
+            window.sightlineStates = [];
+            document.addEventListener('sightline-state', (event) => window.sightlineStates.push(event.detail.state));
+        }"""
+        await self._page.evaluate(script)
+
+    async def wait_for_return(self, seconds: float = 30.0) -> None:
+        """Wait until the player has lost its picture and plays again, since `remember_states`."""
+        async with asyncio.timeout(seconds):
+            while True:
+                states = await self._page.evaluate("() => window.sightlineStates")
+                if "connecting" in states and states[-1] == "playing":
+                    return
+                await asyncio.sleep(0.1)
 
     async def state(self) -> str:
         """The player's state now."""

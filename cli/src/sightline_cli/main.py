@@ -39,17 +39,18 @@ def dev(
 
     A test pattern is always one of the cameras; all are in the namespace `default`.
     """
-    from sightline_cli.dev import command, world
+    import sightline_cli.dev.command as development
+    from sightline_cli.dev import world
 
     try:
         cameras = [world.parse_camera(text) for text in camera or []]
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--camera") from error
-    options = command.Options(
+    options = development.Options(
         port=port,
         token=token or os.environ.get("SIGHTLINE_DEV_TOKEN", "") or secrets.token_urlsafe(18),
         cameras=tuple(cameras),
         open_page=open_page,
         state=state,
     )
-    raise typer.Exit(command.run(options))
+    raise typer.Exit(development.run(options))

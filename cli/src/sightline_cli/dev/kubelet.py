@@ -1,8 +1,8 @@
 """A kubelet for one kind of pod: runs each agent pod of the in-memory cluster as a process of this machine.
 
-One task per pod owns its process, files and status; the kubelet itself only starts and ends those tasks as pods come and
-go. Each pod gets a loopback address of its own (all of 127.0.0.0/8 is loopback on Linux), so that ports are as in a
-cluster. Processes end with this one: by SIGTERM in an orderly stop, by the kernel (PR_SET_PDEATHSIG through setpriv)
+One task per pod owns its process, files and status; the kubelet itself only starts and ends those tasks as pods come
+and go. Each pod gets a loopback address of its own (all of 127.0.0.0/8 is loopback on Linux), so that ports are as in
+a cluster. Processes end with this one: by SIGTERM in an orderly stop, by the kernel (PR_SET_PDEATHSIG through setpriv)
 when this process is killed.
 """
 
