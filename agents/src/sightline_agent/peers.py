@@ -1,0 +1,378 @@
+"""One viewer: from its offer over the handshake to the fan-out, and to its end.
+
+The registry makes a Peer per session, asks it for the answer and runs `run()` as a task; everything that the
+peer learns goes to its observer. A peer ends by one cause, the first: its own goodbye (DTLS close_notify or
+RTCP BYE), silence, a handshake that failed, `close`, or cancellation. Whatever the cause: the viewer leaves
+the fan-out, the peer is told by close_notify, its place on the mux is given back, and the observer hears
+`closed` exactly once.
+
+Liveness (`liveness`, pure). A viewer that plays sends receiver reports about each second and ICE checks each
+few seconds; nothing authentic for 10 s means that it is gone. Without checks for 30 s its consent to receive
+has expired (RFC 7675), whatever else arrives.
+"""
+
+import asyncio
+import contextlib
+import random
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import structlog
+from aiortc import RTCCertificate
+
+from sightline_agent.media.frames import CLOCK_RATE, VideoFormat
+from sightline_agent.signaling.answer import (
+    CNAME,
+    Choice,
+    Ours,
+    build_answer,
+    build_restart,
+    choose,
+    order_addresses,
+)
+from sightline_agent.signaling.sdp import parse_fragment, parse_offer
+from sightline_agent.transport import rtcp
+from sightline_agent.transport.dtls import DtlsError, DtlsSession, fingerprint_of
+from sightline_agent.transport.endpoint import Endpoint
+from sightline_agent.transport.fanout import Address, FanOut, Viewer
+from sightline_agent.transport.mux import UdpMux
+from sightline_agent.transport.srtp import SrtpError
+from sightline_model.reasons import EndReason
+
+log = structlog.get_logger(__name__)
+
+_RTCP_TYPES = range(192, 224)
+"""The second byte of RTCP on a port shared with RTP (RFC 5761 section 4)."""
+
+
+class PeerObserver(Protocol):
+    """Who wants to know what a peer goes through. Called on the loop; must not raise or block."""
+
+    def connected(self) -> None:
+        """The handshake is over."""
+        ...
+
+    def media(self) -> None:
+        """The first packet was sent."""
+        ...
+
+    def alive(self) -> None:
+        """The peer gave an authenticated sign of life (RTCP, ICE check)."""
+        ...
+
+    def key_frame_wanted(self) -> None:
+        """The peer cannot decode (PLI, FIR)."""
+        ...
+
+    def closed(self, reason: EndReason, message: str) -> None:
+        """It is over; nothing comes after this."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds."""
+
+    connect: float = 30.0
+    """From the start of `run` to the end of the handshake. The session's own limit is usually shorter."""
+    silence: float = 10.0
+    consent: float = 30.0
+    watch: float = 1.0
+    """Between looks at the clock."""
+    report_least: float = 2.0
+    report_most: float = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a peer ended."""
+
+    reason: EndReason
+    message: str
+
+
+@dataclass(slots=True)
+class Reception:
+    """The newest of what the viewer says about its reception."""
+
+    round_trip: float | None = None
+    fraction_lost: float = 0.0
+    packets_lost: int = 0
+    jitter: float = 0.0
+    """Seconds."""
+
+
+def liveness(now: float, last_check: float, last_rtcp: float, timings: Timings) -> Outcome | None:
+    """Is the viewer gone? None as long as it is not."""
+    if now - max(last_check, last_rtcp) > timings.silence:
+        return Outcome(EndReason.SOCKET_LOST, f"nothing was heard of the viewer for {timings.silence:g} s")
+    if now - last_check > timings.consent:
+        return Outcome(EndReason.SOCKET_LOST, f"no ICE check arrived for {timings.consent:g} s")
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Negotiated:
+    choice: Choice
+    ours: Ours
+    dtls: DtlsSession
+
+
+class Peer:
+    """One sendonly viewer."""
+
+    def __init__(
+        self, factory: "PeerFactory", sid: str, format_: VideoFormat, observer: PeerObserver, endpoint: Endpoint
+    ) -> None:
+        self.sid = sid
+        self.reception = Reception()
+        self._factory = factory
+        self._format = format_
+        self._observer = observer
+        self._endpoint = endpoint
+        self._ssrc, self._rtx_ssrc = _ssrcs()
+        self._negotiated: _Negotiated | None = None
+        self._end: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._running = False
+        self._told = False
+        self._handle: int | None = None
+        self._last_rtcp = float("-inf")
+
+    @property
+    def etag(self) -> str:
+        """Names the ICE session; an ICE restart changes it."""
+        return self._endpoint.credentials.ufrag
+
+    def answer(self, offer: str) -> str:
+        """Answer an offer, once; SdpError when there is nothing to answer."""
+        parsed = parse_offer(offer)
+        choice = choose(parsed, self._format.profile_level_id)
+        dtls = DtlsSession(self._endpoint, self._factory.certificate, passive=choice.passive)
+        ours = self._ours()
+        self._negotiated = _Negotiated(choice, ours, dtls)
+        return build_answer(parsed, choice, ours)
+
+    def _ours(self) -> Ours:
+        credentials = self._endpoint.credentials
+        factory = self._factory
+        return Ours(
+            ufrag=credentials.ufrag,
+            password=credentials.password,
+            fingerprint=fingerprint_of(factory.certificate),
+            addresses=order_addresses(factory.advertise(), factory.mux.addresses()),
+            port=factory.mux.port,
+            ssrc=self._ssrc,
+            rtx_ssrc=self._rtx_ssrc,
+            session_id=secrets.randbits(62),
+        )
+
+    def trickle(self, fragment: str) -> str | None:
+        """Take a trickle-ice-sdpfrag. A new ufrag is an ICE restart and is answered; candidates need no answer."""
+        parsed = parse_fragment(fragment)
+        negotiated = self._negotiated
+        if negotiated is None:
+            return None
+        section = negotiated.choice.section
+        if not parsed.ufrag or parsed.ufrag == section.transport.ufrag:
+            return None
+        section.transport.ufrag = parsed.ufrag
+        self._endpoint.restart()
+        return build_restart(section, self._ours())
+
+    def close(self, reason: EndReason, message: str = "") -> None:
+        """End it; the first reason stays. Before `run` this ends it at once."""
+        self._finish(Outcome(reason, message))
+        if not self._running:
+            self._endpoint.close()
+            self._tell()
+
+    async def run(self) -> None:
+        """Connect and stay until the end, whose reason the observer is told."""
+        self._running = True
+        live = asyncio.create_task(self._live(), name=f"peer {self.sid}")
+        try:
+            causes: tuple[asyncio.Future[Any], ...] = (live, self._end)
+            await asyncio.wait(causes, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            self._finish(Outcome(EndReason.AGENT_LOST, "the agent stops"))
+            raise
+        finally:
+            live.cancel()
+            await asyncio.wait({live})
+            if not live.cancelled() and (error := live.exception()) is not None:
+                log.error("a peer failed", sid=self.sid, exc_info=error)
+                self._finish(Outcome(EndReason.AGENT_LOST, "an internal error"))
+            await self._clean_up()
+            self._tell()
+
+    def _finish(self, outcome: Outcome) -> None:
+        if not self._end.done():
+            self._end.set_result(outcome)
+
+    def _tell(self) -> None:
+        if not self._told:
+            self._told = True
+            outcome = self._end.result()
+            self._observer.closed(outcome.reason, outcome.message)
+
+    async def _clean_up(self) -> None:
+        if self._handle is not None:
+            self._factory.fanout.remove(self._handle)
+            self._handle = None
+        self._endpoint.on_media = self._endpoint.on_move = None
+        if self._negotiated is not None:
+            await self._negotiated.dtls.close()
+        self._endpoint.close()
+
+    async def _live(self) -> None:
+        """Everything from the first check on; returns when the end is known."""
+        negotiated = self._negotiated
+        if negotiated is None:
+            raise RuntimeError("a peer runs after it has answered")
+        timings = self._factory.timings
+        try:
+            async with asyncio.timeout(timings.connect):
+                await self._endpoint.reached.wait()
+                keys = await negotiated.dtls.handshake(negotiated.choice.section.transport.fingerprints)
+        except TimeoutError:
+            reached = self._endpoint.address is not None
+            what = "the DTLS handshake was not finished" if reached else "no ICE check arrived"
+            self._finish(Outcome(EndReason.CONNECT_TIMEOUT, f"{what} within {timings.connect:g} s"))
+            return
+        except DtlsError as error:
+            self._finish(Outcome(EndReason.REJECTED, str(error)))
+            return
+        address = self._endpoint.address
+        if address is None:
+            raise RuntimeError("connected without an address")
+        choice = negotiated.choice
+        viewer = Viewer(
+            address=address,
+            keys=keys,
+            ssrc=self._ssrc,
+            payload_type=choice.codec.payload_type,
+            rtx_ssrc=self._rtx_ssrc,
+            rtx_payload_type=choice.rtx.payload_type if choice.rtx else 0,
+        )
+        self._endpoint.on_media = self._on_media
+        self._endpoint.on_move = self._on_move
+        self._last_rtcp = self._factory.clock()
+        self._observer.connected()
+        try:
+            self._handle = self._factory.fanout.add(viewer, self._observer.media)
+        except SrtpError as error:
+            self._finish(Outcome(EndReason.REJECTED, str(error)))
+            return
+        async with asyncio.TaskGroup() as group:
+            report = group.create_task(self._report(negotiated.dtls))
+            watch = group.create_task(self._watch())
+            await negotiated.dtls.closed()
+            self._finish(Outcome(EndReason.HANGUP, "the viewer closed the connection"))
+            report.cancel()
+            watch.cancel()
+
+    async def _watch(self) -> None:
+        """Notice that nobody is there any more. Checks count as a sign of life too: without media no reports come."""
+        factory = self._factory
+        seen = self._endpoint.last_check
+        while True:
+            await asyncio.sleep(factory.timings.watch)
+            if self._endpoint.last_check > seen:
+                seen = self._endpoint.last_check
+                self._observer.alive()
+            gone = liveness(factory.clock(), self._endpoint.last_check, self._last_rtcp, factory.timings)
+            if gone is not None:
+                self._finish(gone)
+                return
+
+    async def _report(self, dtls: DtlsSession) -> None:
+        """Sender reports at irregular intervals, so that many viewers do not get theirs in step (RFC 3550 6.2)."""
+        timings = self._factory.timings
+        while True:
+            await asyncio.sleep(random.uniform(timings.report_least, timings.report_most))  # noqa: S311
+            stats = self._factory.fanout.stats(self._handle) if self._handle is not None else None
+            if stats is None or not stats.packets:
+                continue
+            # What the stream's clock shows now: the last packet's timestamp plus the time since.
+            elapsed = max(0.0, self._factory.clock() - stats.last_sent)
+            report = rtcp.SenderReport(
+                ssrc=self._ssrc,
+                ntp=rtcp.ntp_time(self._factory.wall_clock()),
+                rtp_timestamp=stats.last_timestamp + round(elapsed * CLOCK_RATE),
+                packets=stats.packets,
+                octets=stats.octets,
+                cname=CNAME,
+            )
+            await dtls.send_rtcp(rtcp.build_sender_report(report))
+
+    def _on_move(self, address: Address) -> None:
+        if self._handle is not None:
+            # An address family that we have no socket for cannot have sent us anything.
+            with contextlib.suppress(KeyError):
+                self._factory.fanout.move(self._handle, address)
+
+    def _on_media(self, data: bytes) -> bool:
+        """SRTCP from the viewer; SRTP is none of its business here."""
+        if len(data) < 2 or data[1] not in _RTCP_TYPES or self._negotiated is None:
+            return False
+        plain = self._negotiated.dtls.decrypt_rtcp(data)
+        if plain is None:
+            return False
+        self._last_rtcp = self._factory.clock()
+        feedback = rtcp.parse(plain)
+        self._observer.alive()
+        for report in feedback.reports:
+            if report.ssrc == self._ssrc:
+                self._note(report)
+        lost = feedback.lost.get(self._ssrc)
+        if lost and self._handle is not None:
+            self._factory.fanout.resend(self._handle, lost)
+        if self._ssrc in feedback.key_frame_wanted:
+            self._observer.key_frame_wanted()
+        if feedback.bye:
+            self._finish(Outcome(EndReason.HANGUP, "the viewer said goodbye"))
+        return True
+
+    def _note(self, report: rtcp.ReceptionReport) -> None:
+        reception = self.reception
+        reception.fraction_lost = report.fraction_lost
+        reception.packets_lost = report.packets_lost
+        reception.jitter = report.jitter / CLOCK_RATE
+        reception.round_trip = rtcp.round_trip(report, rtcp.ntp_time(self._factory.wall_clock()))
+
+
+def _ssrcs() -> tuple[int, int]:
+    """Two different ones, not 0."""
+    first = secrets.randbelow((1 << 32) - 2) + 1
+    second = first
+    while second == first:
+        second = secrets.randbelow((1 << 32) - 2) + 1
+    return first, second
+
+
+class PeerFactory:
+    """What all peers of an agent share."""
+
+    def __init__(
+        self,
+        mux: UdpMux,
+        fanout: FanOut,
+        certificate: RTCCertificate,
+        advertise: Callable[[], list[str]],
+        *,
+        timings: Timings | None = None,
+    ) -> None:
+        self.mux = mux
+        self.fanout = fanout
+        self.certificate = certificate
+        self.advertise = advertise
+        self.timings = timings or Timings()
+        self.clock: Callable[[], float] = time.monotonic
+        self.wall_clock: Callable[[], float] = time.time
+
+    def make(self, sid: str, format_: VideoFormat, observer: PeerObserver) -> Peer:
+        """A peer that awaits its offer; it has its place on the mux until it is closed or has run."""
+        return Peer(self, sid, format_, observer, self.mux.open_endpoint())

@@ -1,0 +1,1 @@
+"""How peers ask for a stream: WHEP and the JSON offer."""

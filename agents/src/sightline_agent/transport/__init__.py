@@ -1,0 +1,1 @@
+"""The wire: one UDP port, STUN, DTLS, SRTP, RTCP and the fan-out to all viewers."""

@@ -1,0 +1,166 @@
+"""One session's place on the mux: ICE credentials, the address its peer proved, and what DTLS reads from.
+
+`RTCDtlsTransport` finds here what it needs of an ICE transport: `role`, `_recv`, `_send`. The mux tells of checks and
+hands over datagrams; the peer listens by `on_move` and `on_media`.
+
+Addresses. The first checked address is used until the peer nominates one. A nominated new address re-points the session
+at once (the peer roamed); one that is checked without nomination does so when the old one has been silent (a NAT in
+between changed its mind).
+"""
+
+import asyncio
+import secrets
+import string
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from sightline_agent.transport.fanout import Address
+
+UFRAG_LENGTH = 8
+PASSWORD_LENGTH = 32
+DTLS_QUEUE_LENGTH = 64
+"""A handshake has some ten datagrams per direction."""
+MAX_ADDRESSES = 8
+"""A peer may prove more, one per network interface of its; the one longest silent is forgotten."""
+ADDRESS_HELD_SECONDS = 6.0
+"""Peers check each 2.5 s (Chromium) to 6 s (aioice): one that is silent for longer has left its address."""
+
+_ALPHABET = string.ascii_letters + string.digits
+
+
+class _Mux(Protocol):
+    def send(self, data: bytes, address: Address) -> None: ...
+    def bind_ufrag(self, ufrag: str, endpoint: "Endpoint") -> None: ...
+    def release(self, ufrags: list[str], addresses: list[Address], endpoint: "Endpoint") -> None: ...
+    def now(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class IceCredentials:
+    """One ICE session's name and secret."""
+
+    ufrag: str
+    password: str = field(repr=False)
+
+
+def new_credentials() -> IceCredentials:
+    """More than the 24 and 128 random bits of RFC 8839 section 5.4."""
+    return IceCredentials(_random(UFRAG_LENGTH), _random(PASSWORD_LENGTH))
+
+
+def _random(length: int) -> str:
+    return "".join(secrets.choice(_ALPHABET) for _ in range(length))
+
+
+class Endpoint:
+    """See the module."""
+
+    role = "controlled"
+
+    def __init__(self, mux: _Mux) -> None:
+        self.address: Address | None = None
+        """Where the peer is; None before its first check."""
+        self.reached = asyncio.Event()
+        """Set with the first address."""
+        self.opened_at = self.last_check = mux.now()
+        self.on_move: Callable[[Address], None] | None = None
+        self.on_media: Callable[[bytes], bool] | None = None
+        """Takes SRTP and SRTCP; returns whether the datagram was authentic."""
+        self.credentials = new_credentials()
+        """The newest; those before stay valid until the peer uses these."""
+        self._mux = mux
+        self._passwords = {self.credentials.ufrag: self.credentials.password.encode()}
+        self._seen: dict[Address, float] = {}
+        self._inbox: asyncio.Queue[bytes | None] = asyncio.Queue(DTLS_QUEUE_LENGTH)
+        self._closed = False
+        mux.bind_ufrag(self.credentials.ufrag, self)
+
+    def restart(self) -> IceCredentials:
+        """ICE restart: new credentials beside the old ones."""
+        current = self.credentials.ufrag
+        old = [ufrag for ufrag in self._passwords if ufrag != current]
+        for ufrag in old:
+            del self._passwords[ufrag]
+        self._mux.release(old, [], self)
+        self.credentials = new_credentials()
+        self._passwords[self.credentials.ufrag] = self.credentials.password.encode()
+        self._mux.bind_ufrag(self.credentials.ufrag, self)
+        return self.credentials
+
+    def password_of(self, ufrag: str) -> bytes:
+        """The password that goes with one of our ufrags."""
+        return self._passwords[ufrag]
+
+    def last_seen(self, address: Address) -> float:
+        """When the peer last proved to be there."""
+        return self._seen.get(address, float("-inf"))
+
+    def forget(self, address: Address) -> None:
+        """The address belongs to another session now."""
+        self._seen.pop(address, None)
+
+    def checked(self, ufrag: str, address: Address, nominate: bool) -> Address | None:
+        """A verified check arrived; an address that had to make room for it is returned."""
+        now = self._mux.now()
+        self.last_check = now
+        if ufrag == self.credentials.ufrag and len(self._passwords) > 1:
+            self._retire(ufrag)
+        forgotten = None
+        if address not in self._seen and len(self._seen) >= MAX_ADDRESSES:
+            forgotten = min((a for a in self._seen if a != self.address), key=self._seen.__getitem__)
+            del self._seen[forgotten]
+        self._seen[address] = now
+        if self.address is None:
+            self.address = address
+            self.reached.set()
+        elif address != self.address and (nominate or now - self.last_seen(self.address) > ADDRESS_HELD_SECONDS):
+            self.address = address
+            if self.on_move is not None:
+                self.on_move(address)
+        return forgotten
+
+    def _retire(self, ufrag: str) -> None:
+        """The peer uses the newest credentials: the older ones end."""
+        old = [name for name in self._passwords if name != ufrag]
+        for name in old:
+            del self._passwords[name]
+        self._mux.release(old, [], self)
+
+    def deliver_dtls(self, data: bytes) -> bool:
+        """Queue for the handshake; False when the queue is full."""
+        try:
+            self._inbox.put_nowait(data)
+        except asyncio.QueueFull:
+            return False
+        return True
+
+    def deliver_media(self, data: bytes, source: Address) -> bool:
+        """Hand SRTP or SRTCP on; False while nobody can decrypt it."""
+        if self.on_media is None:
+            return False
+        if self.on_media(data) and source in self._seen:
+            self._seen[source] = self._mux.now()
+        return True
+
+    async def _recv(self) -> bytes:
+        data = await self._inbox.get()
+        if data is None:
+            raise ConnectionError("closed")
+        return data
+
+    async def _send(self, data: bytes) -> None:
+        if self._closed or self.address is None:
+            raise ConnectionError("closed")
+        self._mux.send(data, self.address)
+
+    def close(self) -> None:
+        """Give everything back; readers get a ConnectionError. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        self.on_move = self.on_media = None
+        self._mux.release(list(self._passwords), list(self._seen), self)
+        if self._inbox.full():
+            self._inbox.get_nowait()
+        self._inbox.put_nowait(None)

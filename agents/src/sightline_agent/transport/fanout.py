@@ -1,0 +1,99 @@
+"""The interface of the fan-out: packetise once, then per viewer a header, encryption and a send.
+
+Callers: the hub (`send`), peers (`add`, `remove`, `move`, `resend`, `stats`). Two implementations have the same
+semantics: the pure-Python one here now, a native one later.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from sightline_agent.media.frames import Chunk
+
+Address = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class SendKeys:
+    """What DTLS-SRTP (RFC 5764) negotiated for our direction. Key and salt are secrets: no repr."""
+
+    profile: str
+    """`SRTP_AEAD_AES_128_GCM`, `SRTP_AES128_CM_SHA1_80` or `SRTP_AEAD_AES_256_GCM`."""
+    key: bytes
+    salt: bytes
+
+    def __repr__(self) -> str:
+        return f"SendKeys({self.profile})"
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """One receiver of the stream."""
+
+    address: Address
+    keys: SendKeys
+    ssrc: int
+    payload_type: int
+    rtx_ssrc: int
+    rtx_payload_type: int
+    """0: the peer has no RTX."""
+
+
+@dataclass(frozen=True, slots=True)
+class ViewerStats:
+    """What a sender report needs (RFC 3550 section 6.4.1), and the counters."""
+
+    packets: int
+    octets: int
+    last_timestamp: int
+    resent: int
+    dropped: int
+    last_sent: float = 0.0
+    """`time.monotonic()` when the packet with `last_timestamp` was sent; 0 before the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class FanOutTotals:
+    """Counters over all viewers that were ever served."""
+
+    packets: int = 0
+    """Sent, resent ones included."""
+    octets: int = 0
+    """Of UDP payload sent."""
+    resent: int = 0
+    dropped: int = 0
+    """Not sent because the socket was full or refused them."""
+    refused: int = 0
+    """Asked for by NACK, but no longer kept or over the viewer's budget."""
+
+
+class FanOut(Protocol):
+    """Sends each chunk to every viewer. Not thread-safe: one task, the hub's loop, calls it."""
+
+    def add(self, viewer: Viewer, on_start: Callable[[], None] | None = None) -> int:
+        """Start a viewer at the next key frame, then call `on_start`; the handle is for the other calls."""
+        ...
+
+    def remove(self, handle: int) -> None:
+        """Forget a viewer; unknown handles are ignored."""
+        ...
+
+    def move(self, handle: int, address: Address) -> None:
+        """Send to another address from now on (the peer roamed)."""
+        ...
+
+    def send(self, chunk: Chunk) -> None:
+        """Send to all; never blocks; a full socket drops for that viewer until the next key frame, and counts it."""
+        ...
+
+    def resend(self, handle: int, sequence_numbers: list[int]) -> None:
+        """Answer a NACK (RFC 4585) from the shared ring, by RTX (RFC 4588) where the peer has it."""
+        ...
+
+    def stats(self, handle: int) -> ViewerStats | None:
+        """Counters of a viewer; None for unknown handles."""
+        ...
+
+    def totals(self) -> FanOutTotals:
+        """Counters of all."""
+        ...

@@ -1,0 +1,256 @@
+"""One UDP port for all peers: ICE-lite (RFC 8445 section 2.5), then demultiplexing by address.
+
+A peer finds us by the candidates in its answer and sends binding requests. One whose MESSAGE-INTEGRITY was made with
+the password of the ufrag that it names is answered, and its source address is bound to that session's `Endpoint`; all
+else (DTLS, SRTCP) is believed to belong to the session whose peer last proved itself from that address. Nothing is ever
+sent to an address that proved nothing, and an answer is shorter than what it answers.
+
+Everything that arrives is untrusted: the reader counts and drops, and never raises. Callers: `peers.py` (endpoints) and
+the fan-out (`socket_for`). Event-driven; no task, no timer.
+"""
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any
+
+import structlog
+from aioice.ice import get_host_addresses
+
+from sightline_agent.transport.endpoint import ADDRESS_HELD_SECONDS, Endpoint
+from sightline_agent.transport.fanout import Address
+from sightline_agent.transport.stun import StunError, build_response, build_role_conflict, parse_request
+
+BATCH = 128
+"""Datagrams per wake-up: the other work of the loop must get its turn."""
+MAX_DATAGRAM = 2048
+SEND_BUFFER_BYTES = 16 << 20
+RECEIVE_BUFFER_BYTES = 8 << 20
+LOG_INTERVAL = 10.0
+
+# From asm-generic/socket.h; with CAP_NET_ADMIN they go beyond the system's limits.
+_SO_SNDBUFFORCE = 32
+_SO_RCVBUFFORCE = 33
+
+log = structlog.get_logger(__name__)
+
+
+class MuxCount(StrEnum):
+    """What became of each datagram."""
+
+    STUN = "stun"
+    DTLS = "dtls"
+    MEDIA = "media"
+    """SRTP and SRTCP."""
+    BAD_STUN = "bad-stun"
+    UNKNOWN_UFRAG = "unknown-ufrag"
+    BAD_INTEGRITY = "bad-integrity"
+    ROLE_CONFLICT = "role-conflict"
+    ADDRESS_TAKEN = "address-taken"
+    """A valid check from an address from which another session's peer is active."""
+    UNKNOWN_ADDRESS = "unknown-address"
+    UNKNOWN_PROTOCOL = "unknown-protocol"
+    OVERSIZED = "oversized"
+    EARLY_MEDIA = "early-media"
+    """SRTP or SRTCP before the handshake is over."""
+    DTLS_QUEUE_FULL = "dtls-queue-full"
+    """Policy: the newest goes; DTLS sends again."""
+    SEND_FAILED = "send-failed"
+    """Our answer found the socket full."""
+    FAILED = "failed"
+    """A defect of ours, not the peer's; logged with its trace."""
+
+
+_STRAGGLERS = (MuxCount.UNKNOWN_ADDRESS, MuxCount.UNKNOWN_UFRAG)
+
+
+class UdpMux:
+    """The agent's media port."""
+
+    def __init__(self, host: str, port: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """`host`: an address to bind, or `0.0.0.0` or `::` for all of both families. `port` 0: any free one."""
+        self.counters: Counter[MuxCount] = Counter()
+        self._host = host
+        self._port = port
+        self._clock = clock
+        self._sockets: dict[int, socket.socket] = {}
+        self._by_ufrag: dict[str, Endpoint] = {}
+        self._by_address: dict[Address, Endpoint] = {}
+        self._logged: dict[MuxCount, float] = {}
+
+    @property
+    def port(self) -> int:
+        """The bound port."""
+        return self._port
+
+    async def start(self) -> None:
+        """Bind and listen; OSError when the port is taken or the address is not ours."""
+        wildcard = self._host in ("", "0.0.0.0", "::")  # noqa: S104
+        if wildcard:
+            self._bind(socket.AF_INET, "0.0.0.0")  # noqa: S104
+            # A host without IPv6 serves IPv4 alone.
+            with contextlib.suppress(OSError):
+                self._bind(socket.AF_INET6, "::")
+        else:
+            self._bind(socket.AF_INET6 if ":" in self._host else socket.AF_INET, self._host)
+        loop = asyncio.get_running_loop()
+        for sock in self._sockets.values():
+            loop.add_reader(sock.fileno(), self._readable, sock)
+
+    def _bind(self, family: int, host: str) -> None:
+        sock = socket.socket(family, socket.SOCK_DGRAM)
+        try:
+            sock.setblocking(False)
+            _enlarge(sock)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind((host, self._port))
+        except OSError:
+            sock.close()
+            raise
+        self._port = sock.getsockname()[1]
+        self._sockets[family] = sock
+
+    def close(self) -> None:
+        """Stop listening; endpoints that are still open become useless."""
+        loop = asyncio.get_running_loop()
+        for sock in self._sockets.values():
+            loop.remove_reader(sock.fileno())
+            sock.close()
+        self._sockets.clear()
+
+    def addresses(self) -> list[str]:
+        """Addresses of ours that peers may try, loopback last."""
+        if self._host not in ("", "0.0.0.0", "::"):  # noqa: S104
+            return [self._host]
+        found = get_host_addresses(use_ipv4=True, use_ipv6=socket.AF_INET6 in self._sockets)
+        return [*(host for host in found if not host.startswith("fe80:")), "127.0.0.1"]
+
+    def socket_for(self, address: Address) -> socket.socket:
+        """The socket that reaches an address."""
+        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        return self._sockets[family]
+
+    def send(self, data: bytes, address: Address) -> None:
+        """Send or lose, as UDP does; losses here are counted."""
+        try:
+            self.socket_for(address).sendto(data, address)
+        except (OSError, KeyError):
+            self.counters[MuxCount.SEND_FAILED] += 1
+
+    def open_endpoint(self) -> Endpoint:
+        """A new session's place on this port; `Endpoint.close` gives it back."""
+        return Endpoint(self)
+
+    def bind_ufrag(self, ufrag: str, endpoint: Endpoint) -> None:
+        """Checks that name `ufrag` are for this endpoint."""
+        self._by_ufrag[ufrag] = endpoint
+
+    def release(self, ufrags: list[str], addresses: list[Address], endpoint: Endpoint) -> None:
+        """Forget names and addresses, as far as they are still this endpoint's."""
+        for ufrag in ufrags:
+            self._by_ufrag.pop(ufrag, None)
+        for address in addresses:
+            if self._by_address.get(address) is endpoint:
+                del self._by_address[address]
+
+    def now(self) -> float:
+        """The clock that endpoints use."""
+        return self._clock()
+
+    def _readable(self, sock: socket.socket) -> None:
+        for _ in range(BATCH):
+            try:
+                data, source = sock.recvfrom(MAX_DATAGRAM)
+            except OSError:
+                # Nothing left to read, or an ICMP error of an earlier send: neither is ours to handle.
+                return
+            try:
+                self.datagram(data, source[:2])
+            except Exception:
+                self.counters[MuxCount.FAILED] += 1
+                log.exception("a datagram was not handled", size=len(data))
+
+    def datagram(self, data: bytes, source: Address) -> None:
+        """Demultiplex by the first byte (RFC 7983)."""
+        if not data:
+            self._drop(MuxCount.UNKNOWN_PROTOCOL, source)
+            return
+        if len(data) >= MAX_DATAGRAM:
+            self._drop(MuxCount.OVERSIZED, source)
+            return
+        first = data[0]
+        if first < 4:
+            self._stun(data, source)
+            return
+        endpoint = self._by_address.get(source)
+        if endpoint is None:
+            self._drop(MuxCount.UNKNOWN_ADDRESS, source)
+        elif 20 <= first <= 63:
+            full = not endpoint.deliver_dtls(data)
+            self.counters[MuxCount.DTLS_QUEUE_FULL if full else MuxCount.DTLS] += 1
+        elif 128 <= first <= 191:
+            early = not endpoint.deliver_media(data, source)
+            self.counters[MuxCount.EARLY_MEDIA if early else MuxCount.MEDIA] += 1
+        else:
+            self._drop(MuxCount.UNKNOWN_PROTOCOL, source)
+
+    def _stun(self, data: bytes, source: Address) -> None:
+        try:
+            request = parse_request(data)
+        except StunError:
+            self._drop(MuxCount.BAD_STUN, source)
+            return
+        endpoint = self._by_ufrag.get(request.local_ufrag)
+        if endpoint is None:
+            self._drop(MuxCount.UNKNOWN_UFRAG, source)
+            return
+        password = endpoint.password_of(request.local_ufrag)
+        if not request.verify(password):
+            self._drop(MuxCount.BAD_INTEGRITY, source)
+            return
+        if request.controlled:
+            self.counters[MuxCount.ROLE_CONFLICT] += 1
+            self.send(build_role_conflict(request, password), source)
+            return
+        holder = self._by_address.get(source)
+        if holder is not None and holder is not endpoint:
+            # Who can write this source address into a packet could otherwise take another viewer's packets away.
+            if self._clock() - holder.last_seen(source) < ADDRESS_HELD_SECONDS:
+                self._drop(MuxCount.ADDRESS_TAKEN, source)
+                return
+            holder.forget(source)
+        self.counters[MuxCount.STUN] += 1
+        forgotten = endpoint.checked(request.local_ufrag, source, request.nominate)
+        self._by_address[source] = endpoint
+        if forgotten is not None:
+            self.release([], [forgotten], endpoint)
+        self.send(build_response(request, password, source), source)
+
+    def _drop(self, cause: MuxCount, source: Address) -> None:
+        """Count, and say so now and then: whoever sends rubbish shall not fill the log."""
+        self.counters[cause] += 1
+        now = self._clock()
+        if now - self._logged.get(cause, float("-inf")) >= LOG_INTERVAL:
+            self._logged[cause] = now
+            # Stragglers of sessions that have just ended are everyday life.
+            write = log.debug if cause in _STRAGGLERS else log.info
+            write("datagram dropped", cause=str(cause), source=source[0], total=self.counters[cause])
+
+
+def _enlarge(sock: socket.socket) -> None:
+    """Buffers for key-frame bursts to many viewers; what the system does not grant is not fatal."""
+    wanted: tuple[tuple[int, Any, int], ...] = (
+        (_SO_SNDBUFFORCE, socket.SO_SNDBUF, SEND_BUFFER_BYTES),
+        (_SO_RCVBUFFORCE, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES),
+    )
+    for force, plain, size in wanted:
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, force, size)
+        except OSError:
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, plain, size)

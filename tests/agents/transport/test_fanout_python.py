@@ -1,0 +1,409 @@
+"""The fan-out: what leaves it, decrypted by pylibsrtp, is byte for byte what a receiver should get."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from struct import unpack
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pylibsrtp import Policy, Session
+
+from sightline_agent.media.frames import MAX_PAYLOAD, Chunk
+from sightline_agent.transport.fanout import Address, SendKeys, Viewer
+from sightline_agent.transport.fanout_python import RESEND_BURST, PythonFanOut
+from sightline_agent.transport.ring import PacketRing
+from sightline_agent.transport.srtp import PROFILES, WINDOW, SrtpError
+
+LENGTHS = {
+    "SRTP_AEAD_AES_128_GCM": (16, 12),
+    "SRTP_AES128_CM_SHA1_80": (16, 14),
+    "SRTP_AEAD_AES_256_GCM": (32, 12),
+}
+GCM = "SRTP_AEAD_AES_128_GCM"
+HOME: Address = ("192.0.2.1", 1000)
+AWAY: Address = ("2001:db8::1", 2000)
+SSRC, RTX_SSRC, PT, RTX_PT = 0xCAFE0001, 0xCAFE0002, 101, 102
+TIMESTAMP_OFFSET = 77
+
+
+@dataclass
+class Wire:
+    """Takes what is sent; refuses when told to."""
+
+    sent: list[tuple[bytes, Address]] = field(default_factory=list)
+    full: bool = False
+    room: int | None = None
+
+    def sendto(self, data: memoryview, address: Address, /) -> int:
+        if self.full or self.room == 0:
+            raise BlockingIOError
+        if self.room is not None:
+            self.room -= 1
+        self.sent.append((bytes(data), address))
+        return len(data)
+
+    def take(self) -> list[bytes]:
+        taken, self.sent = [data for data, _ in self.sent], []
+        return taken
+
+
+class Sockets:
+    def __init__(self, wire: Wire) -> None:
+        self.wire = wire
+
+    def socket_for(self, address: Address) -> Wire:
+        return self.wire
+
+
+@dataclass(frozen=True)
+class Packet:
+    payload_type: int
+    marker: bool
+    sequence: int
+    timestamp: int
+    ssrc: int
+    payload: bytes
+
+
+class Receiver:
+    """A viewer's SRTP."""
+
+    def __init__(self, keys: SendKeys) -> None:
+        policy = Policy(
+            key=keys.key + keys.salt, ssrc_type=Policy.SSRC_ANY_INBOUND, srtp_profile=PROFILES[keys.profile]
+        )
+        policy.allow_repeat_tx = True
+        policy.window_size = 1024
+        self.session = Session(policy)
+
+    def read(self, datagrams: list[bytes]) -> list[Packet]:
+        packets = []
+        for datagram in datagrams:
+            plain = self.session.unprotect(datagram)
+            first, second, sequence, timestamp, ssrc = unpack("!BBHII", plain[:12])
+            assert first == 0x80
+            packets.append(Packet(second & 127, second > 127, sequence, timestamp, ssrc, plain[12:]))
+        return packets
+
+
+def new_keys(profile: str = GCM) -> SendKeys:
+    key, salt = LENGTHS[profile]
+    return SendKeys(profile, os.urandom(key), os.urandom(salt))
+
+
+def viewer(keys: SendKeys, *, rtx: bool = True) -> Viewer:
+    return Viewer(HOME, keys, SSRC, PT, RTX_SSRC, RTX_PT if rtx else 0)
+
+
+def make_fanout(wire: Wire, start: int = 100, ring: PacketRing | None = None) -> PythonFanOut:
+    return PythonFanOut(
+        Sockets(wire),
+        ring=ring,
+        random=lambda bits: start if bits == 15 else TIMESTAMP_OFFSET,
+        clock=lambda: 5.0,
+    )
+
+
+def frame(*payloads: bytes, at: int = 0, key: bool = False, last: bool = True) -> Chunk:
+    return Chunk(payloads, at, last, key)
+
+
+@pytest.mark.parametrize("profile", sorted(LENGTHS))
+def test_packets_arrive_byte_for_byte_across_a_rollover(profile: str) -> None:
+    keys, wire = new_keys(profile), Wire()
+    fanout, receiver = make_fanout(wire, start=65500), Receiver(keys)
+    handle = fanout.add(viewer(keys))
+    sequence = 65500
+    octets = 0
+    for number in range(20):
+        payloads = [os.urandom(size) for size in (MAX_PAYLOAD, 1, 700)]
+        fanout.send(frame(*payloads, at=number * 3000, key=number == 0))
+        for i, packet in enumerate(receiver.read(wire.take())):
+            timestamp = number * 3000 + TIMESTAMP_OFFSET
+            assert packet == Packet(PT, i == 2, sequence & 0xFFFF, timestamp, SSRC, payloads[i])
+            sequence += 1
+        octets += sum(map(len, payloads))
+    assert sequence > 65536
+    stats = fanout.stats(handle)
+    assert stats is not None
+    assert (stats.packets, stats.octets, stats.resent, stats.dropped) == (60, octets, 0, 0)
+    assert (stats.last_timestamp, stats.last_sent) == (19 * 3000 + TIMESTAMP_OFFSET, 5.0)
+
+
+@pytest.mark.parametrize("profile", sorted(LENGTHS))
+def test_nacked_packets_come_by_rtx_across_its_own_rollover(profile: str) -> None:
+    keys, wire = new_keys(profile), Wire()
+    fanout, receiver = make_fanout(wire, start=65530), Receiver(keys)
+    handle = fanout.add(viewer(keys))
+    payloads = [os.urandom(100 + i) for i in range(20)]
+    fanout.send(frame(*payloads, at=9000, key=True))
+    receiver.read(wire.take())
+    wanted = [(65530 + i) & 0xFFFF for i in range(20)]
+    fanout.resend(handle, wanted)
+    for i, packet in enumerate(receiver.read(wire.take())):
+        body = wanted[i].to_bytes(2, "big") + payloads[i]
+        assert packet == Packet(RTX_PT, i == 19, (65530 + i) & 0xFFFF, 9000 + TIMESTAMP_OFFSET, RTX_SSRC, body)
+    stats = fanout.stats(handle)
+    assert stats is not None
+    assert (stats.packets, stats.resent) == (20, 20)
+    assert fanout.totals().packets == 40
+
+
+@pytest.mark.parametrize("profile", sorted(LENGTHS))
+def test_without_rtx_the_very_same_packet_is_sent_again(profile: str) -> None:
+    keys, wire = new_keys(profile), Wire()
+    fanout = make_fanout(wire, start=65530)
+    handle = fanout.add(viewer(keys, rtx=False))
+    fanout.send(frame(*(os.urandom(50) for _ in range(20)), key=True))
+    first = wire.take()
+    fanout.resend(handle, [65530, 65535, 0, 13])
+    assert wire.take() == [first[0], first[5], first[6], first[19]]
+
+
+def test_without_rtx_packets_older_than_the_window_are_refused() -> None:
+    wire = Wire()
+    fanout = make_fanout(wire)
+    handle = fanout.add(viewer(new_keys(), rtx=False))
+    fanout.send(frame(*(b"x" for _ in range(WINDOW + 1)), key=True))
+    first = wire.take()
+    fanout.resend(handle, [100, 101])
+    assert wire.take() == [first[1]]
+    assert fanout.totals().refused == 1
+
+
+def test_a_viewer_starts_at_a_key_frame_and_says_so_once() -> None:
+    keys, wire, started = new_keys(), Wire(), []
+    fanout = make_fanout(wire)
+    fanout.send(frame(b"key", key=True))
+    fanout.add(viewer(keys), lambda: started.append(True))
+    fanout.send(frame(b"delta"))
+    assert not wire.sent
+    assert not started
+    fanout.send(frame(b"first half", key=True, last=False))
+    fanout.send(frame(b"second half"))
+    packets = Receiver(keys).read(wire.take())
+    assert [(p.payload, p.sequence, p.marker) for p in packets] == [
+        (b"first half", 100, False),
+        (b"second half", 101, True),
+    ]
+    assert len(started) == 1
+
+
+def test_a_callback_may_remove_its_viewer() -> None:
+    wire = Wire()
+    fanout = make_fanout(wire)
+    handles: list[int] = []
+    handles.append(fanout.add(viewer(new_keys()), lambda: fanout.remove(handles[0])))
+    fanout.add(viewer(new_keys()))
+    fanout.send(frame(b"key", key=True))
+    assert len(wire.take()) == 2
+    fanout.send(frame(b"delta"))
+    assert len(wire.take()) == 1
+
+
+def test_unknown_handles_are_ignored() -> None:
+    fanout = make_fanout(Wire())
+    fanout.remove(5)
+    fanout.move(5, AWAY)
+    fanout.resend(5, [1])
+    assert fanout.stats(5) is None
+    assert fanout.totals().refused == 0
+
+
+def test_a_viewer_that_roams_keeps_its_numbers() -> None:
+    keys, wire = new_keys(), Wire()
+    fanout = make_fanout(wire)
+    handle = fanout.add(viewer(keys))
+    fanout.send(frame(b"key", key=True))
+    fanout.move(handle, AWAY)
+    fanout.send(frame(b"delta"))
+    assert [address for _, address in wire.sent] == [HOME, AWAY]
+    assert [p.sequence for p in Receiver(keys).read(wire.take())] == [100, 101]
+
+
+def test_a_full_socket_pauses_until_the_next_key_frame() -> None:
+    keys, wire = new_keys(), Wire()
+    fanout, receiver = make_fanout(wire), Receiver(keys)
+    handle = fanout.add(viewer(keys))
+    fanout.send(frame(b"key", key=True))
+    wire.room = 1
+    fanout.send(frame(b"sent", b"refused", b"not tried"))
+    wire.room = None
+    fanout.send(frame(b"useless"))
+    fanout.send(frame(b"key 2", key=True))
+    packets = receiver.read(wire.take())
+    # 102 was encrypted for the refused packet and is never used again: the receiver sees that something is missing.
+    assert [(p.sequence, p.payload) for p in packets] == [(100, b"key"), (101, b"sent"), (103, b"key 2")]
+    stats = fanout.stats(handle)
+    assert stats is not None
+    assert (stats.packets, stats.dropped) == (3, 3)
+    assert fanout.totals().dropped == 3
+    # What is asked for from before the pause is no longer worth sending.
+    fanout.resend(handle, [102, 101, 100])
+    assert not wire.sent
+    assert fanout.totals().refused == 3
+
+
+def test_one_full_viewer_does_not_disturb_another() -> None:
+    keys, wires = [new_keys(), new_keys()], [Wire(), Wire()]
+
+    class TwoSockets:
+        def socket_for(self, address: Address) -> Wire:
+            return wires[address[1]]
+
+    fanout = PythonFanOut(TwoSockets(), random=lambda bits: 7)
+    for i in (0, 1):
+        fanout.add(Viewer(("192.0.2.1", i), keys[i], SSRC, PT, RTX_SSRC, RTX_PT))
+    wires[0].full = True
+    fanout.send(frame(b"key", key=True))
+    fanout.send(frame(b"delta"))
+    assert not wires[0].sent
+    assert [p.payload for p in Receiver(keys[1]).read(wires[1].take())] == [b"key", b"delta"]
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(1, "not permitted"), OSError(101, "unreachable"), OSError(105, "no buffers")]
+)
+def test_no_error_of_the_socket_comes_through(error: OSError) -> None:
+    class Broken(Wire):
+        def sendto(self, data: memoryview, address: Address, /) -> int:
+            raise error
+
+    broken = Broken()
+    fanout = make_fanout(broken)
+    handle = fanout.add(viewer(new_keys()))
+    fanout.send(frame(b"key", key=True))
+    fanout.resend(handle, [100])
+    assert fanout.totals().dropped == 1
+    assert fanout.totals().packets == 0
+
+
+def test_resending_that_the_socket_refuses_is_counted() -> None:
+    wire = Wire()
+    fanout = make_fanout(wire)
+    handle = fanout.add(viewer(new_keys()))
+    fanout.send(frame(b"key", key=True))
+    wire.full = True
+    fanout.resend(handle, [100])
+    assert fanout.totals().dropped == 1
+
+
+def test_nacks_have_a_budget_that_sending_refills() -> None:
+    wire = Wire()
+    fanout = make_fanout(wire)
+    handle = fanout.add(viewer(new_keys()))
+    fanout.send(frame(b"key", key=True))
+    wire.take()
+    fanout.resend(handle, [100] * (RESEND_BURST + 10))
+    assert len(wire.take()) == RESEND_BURST
+    assert fanout.totals().refused == 10
+    for _ in range(10):
+        fanout.send(frame(b"delta"))
+    wire.take()
+    fanout.resend(handle, [100] * 10)
+    assert len(wire.take()) == 5
+
+
+def test_numbers_that_were_never_sent_or_are_gone_are_refused() -> None:
+    wire = Wire()
+    fanout = make_fanout(wire, ring=PacketRing(max_packets=4))
+    handle = fanout.add(viewer(new_keys()))
+    fanout.resend(handle, [100])
+    fanout.send(frame(*(bytes((i,)) for i in range(10)), key=True))
+    wire.take()
+    fanout.resend(handle, [99, 100, 105, 110, 111, 40000, 65535])
+    assert not wire.sent
+    fanout.resend(handle, [106])
+    assert len(wire.take()) == 1
+
+
+def test_a_payload_that_fits_no_packet_is_a_defect_of_the_source() -> None:
+    fanout = make_fanout(Wire())
+    with pytest.raises(ValueError, match="longer"):
+        fanout.send(frame(bytes(MAX_PAYLOAD + 1), key=True))
+
+
+def test_an_empty_chunk_is_nothing() -> None:
+    fanout = make_fanout(Wire())
+    fanout.add(viewer(new_keys()))
+    fanout.send(frame(key=True))
+
+
+def test_timestamps_wrap() -> None:
+    keys, wire = new_keys(), Wire()
+    fanout = make_fanout(wire)
+    fanout.add(viewer(keys))
+    fanout.send(frame(b"key", at=0xFFFFFFFF, key=True))
+    assert Receiver(keys).read(wire.take())[0].timestamp == TIMESTAMP_OFFSET - 1
+
+
+def test_first_numbers_are_random_and_small() -> None:
+    asked: list[int] = []
+
+    def random(bits: int) -> int:
+        asked.append(bits)
+        return 1
+
+    PythonFanOut(Sockets(Wire()), random=random).add(viewer(new_keys()))
+    assert sorted(asked) == [15, 15, 32]
+
+
+@pytest.mark.parametrize("keys", [SendKeys("SRTP_NULL", b"", b""), SendKeys(GCM, b"short", b"")])
+def test_keys_that_fit_nothing(keys: SendKeys) -> None:
+    with pytest.raises(SrtpError):
+        make_fanout(Wire()).add(viewer(keys))
+
+
+def test_keys_are_not_shown() -> None:
+    keys = SendKeys(GCM, b"k" * 16, b"s" * 12)
+    assert "kkk" not in repr(keys)
+    assert "sss" not in repr(viewer(keys))
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("send"), st.integers(1, 4), st.booleans(), st.booleans()),
+        st.tuples(st.just("room"), st.integers(0, 5)),
+        st.tuples(st.just("resend"), st.lists(st.integers(-12, 2), max_size=4)),
+    ),
+    max_size=30,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(steps, st.booleans(), st.integers(65520, 65540).map(lambda n: n & 0xFFFF))
+def test_no_index_ever_encrypts_two_packets(todo: list[tuple[object, ...]], rtx: bool, start: int) -> None:
+    """Whatever the socket and the viewer do: one (SSRC, sequence number) stands for one plaintext only."""
+    keys, wire = new_keys(), Wire()
+    encrypted: list[bytes] = []
+    original: Callable[[memoryview, Address], int] = wire.sendto
+
+    def sendto(data: memoryview, address: Address, /) -> int:
+        encrypted.append(bytes(data))
+        return original(data, address)
+
+    wire.sendto = sendto  # type: ignore[method-assign]
+    fanout = make_fanout(wire, start)
+    handle = fanout.add(viewer(keys, rtx=rtx))
+    count = 0
+    for step in todo:
+        match step:
+            case ("send", int(n), bool(key), bool(last)):
+                payloads = [(count + i).to_bytes(4, "big") for i in range(n)]
+                count += n
+                fanout.send(Chunk(tuple(payloads), count, last, key))
+            case ("room", int(n)):
+                wire.room = n
+            case ("resend", list(ages)):
+                fanout.resend(handle, [(start + count + age) & 0xFFFF for age in ages])
+    meaning: dict[tuple[int, int], bytes] = {}
+    for datagram in encrypted:
+        _, _, sequence, _, ssrc = unpack("!BBHII", datagram[:12])
+        assert meaning.setdefault((ssrc, sequence), datagram) == datagram
+    # And the receiver understands all of it; repeats it would call a replay.
+    for packet in Receiver(keys).read(list(dict.fromkeys(wire.take()))):
+        if packet.ssrc == RTX_SSRC:
+            old = int.from_bytes(packet.payload[:2], "big")
+            assert (SSRC, old) in meaning
