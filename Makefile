@@ -56,8 +56,9 @@ format: setup ## Put sources into their one form
 
 ##@ Generated files
 .PHONY: crds
-crds: setup ## Write the CustomResourceDefinitions from the model
-	@$(PYTHON) -m sightline_model.crd --write .
+crds: setup ## Write the CustomResourceDefinitions and their reference from the model
+	@$(PYTHON) -m sightline_model.crd --write crds charts/sightline/files/crds
+	@$(PYTHON) -m sightline_model.reference --write docs/reference
 
 .PHONY: requirements
 requirements: uv ## Resolve dependencies anew and export them with hashes

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+
 from tests.helpers.demo import Demo, running_demo
 
 

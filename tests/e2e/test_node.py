@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+
 from tests.helpers.browser import Player, new_page
 from tests.helpers.demo import Demo
 from tests.helpers.kubectl import KubectlError

@@ -111,6 +111,11 @@ class Player:
         width, height, frames = await self._page.evaluate(script)
         return Picture(width, height, frames)
 
+    async def first_frame(self) -> float:
+        """Seconds from the offer's POST to the first frame shown, as the player measured them."""
+        timings = await self._page.evaluate("() => document.querySelector('sightline-player').timings")
+        return float(timings["firstFrame"] - timings["posted"]) / 1000
+
     async def frames_during(self, seconds: float) -> int:
         """Frames that arrive while the page waits that long by its own clock."""
         script = """async (milliseconds) => {

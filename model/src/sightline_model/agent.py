@@ -1,0 +1,162 @@
+"""What the operator and an agent say to each other on the agent's control port.
+
+The operator mounts an AgentConfig, may PUT a newer one, and reads AgentReport (`GET /v1/status`) and the event stream
+(`GET /v1/events`, server-sent events): first a `snapshot`, then `source`, `session` and `stats` as they happen. A
+snapshot says everything, so a stream that broke is repaired by connecting again, and events may be lost without harm.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from sightline_model.base import LenientModel, Timestamp
+from sightline_model.camera import Source, StartMode
+from sightline_model.reasons import EndReason, SourceReason
+from sightline_model.session import SessionPhase, SessionRole, Transport
+
+CONTROL_PORT = 8080
+MEDIA_PORT = 5004
+CONFIG_DIRECTORY = "/etc/sightline/config"
+CONFIG_FILE = "agent.json"
+CREDENTIALS_DIRECTORY = "/etc/sightline/credentials"
+EVENTS_KEEPALIVE_SECONDS = 5.0
+
+
+class CameraIdentity(LenientModel):
+    """Which camera an agent serves."""
+
+    namespace: str
+    name: str
+    uid: str
+
+    @property
+    def audience(self) -> str:
+        """The `aud` of media tokens for this camera."""
+        return f"{self.namespace}/{self.name}/{self.uid}"
+
+
+class AgentLifecycle(LenientModel):
+    """The camera's lifecycle in seconds."""
+
+    start: StartMode = StartMode.ON_DEMAND
+    idle_timeout: float = 30.0
+    start_timeout: float = 10.0
+    connect_timeout: float = 20.0
+
+
+class AgentConfig(LenientModel):
+    """Everything an agent needs to know; no credentials of the camera are in it."""
+
+    camera: CameraIdentity
+    source: Source
+    lifecycle: AgentLifecycle = AgentLifecycle()
+    max_viewers: int = 500
+    advertise: list[str] = []
+    """IP addresses to name to viewers before the pod's own."""
+    token_keys: list[dict[str, Any]] = []
+    """Public keys of media tokens as JWKs (two at most, for rotation)."""
+    revision: str = ""
+    """Hash of the rest; the agent reports it back, so the operator knows what has arrived."""
+
+
+class SourceReport(LenientModel):
+    """What the source does now."""
+
+    reason: SourceReason = SourceReason.IDLE
+    message: str = ""
+    """In words, without credentials."""
+    verified: bool = False
+    """True once this configuration has delivered a key frame."""
+    profile: str = "main"
+    video_codec: str = ""
+    audio_codec: str = ""
+    width: int = 0
+    height: int = 0
+    fps: float = 0.0
+    bitrate: int = 0
+    """Bits per second over the last seconds."""
+    keyframe_interval: float = 0.0
+    """Seconds between the last two key frames."""
+    last_frame_time: Timestamp | None = None
+    running_since: Timestamp | None = None
+    reconnects: int = 0
+    last_error: str = ""
+
+
+class SessionReport(LenientModel):
+    """One session as its agent knows it."""
+
+    id: str
+    user: str
+    role: SessionRole = SessionRole.VIEW
+    transport: Transport = Transport.WHEP
+    phase: SessionPhase
+    end_reason: EndReason | None = None
+    message: str = ""
+    requested_at: Timestamp
+    answered_at: Timestamp | None = None
+    connected_at: Timestamp | None = None
+    first_media_at: Timestamp | None = None
+    ended_at: Timestamp | None = None
+
+
+class AgentStats(LenientModel):
+    """Counters that change all the time."""
+
+    viewers: int = 0
+    peer_connections: int = 0
+    packets_sent: int = 0
+    bytes_sent: int = 0
+    cpu_seconds: float = 0.0
+    memory_bytes: int = 0
+
+
+class AgentReport(LenientModel):
+    """Everything an agent knows; the body of `GET /v1/status` and of the `snapshot` event."""
+
+    camera: CameraIdentity
+    version: str
+    instance: str
+    """Random per process: tells a restarted agent from the one before."""
+    revision: str
+    """`AgentConfig.revision` in force."""
+    started_at: Timestamp
+    media_port: int = MEDIA_PORT
+    source: SourceReport
+    sessions: list[SessionReport] = []
+    """Live sessions, and ended ones for a minute."""
+    stats: AgentStats = AgentStats()
+
+
+class EventType(StrEnum):
+    """The `event:` names of the stream."""
+
+    SNAPSHOT = "snapshot"
+    SOURCE = "source"
+    SESSION = "session"
+    STATS = "stats"
+
+
+class SnapshotEvent(LenientModel):
+    type: Literal[EventType.SNAPSHOT] = EventType.SNAPSHOT
+    report: AgentReport
+
+
+class SourceEvent(LenientModel):
+    type: Literal[EventType.SOURCE] = EventType.SOURCE
+    source: SourceReport
+
+
+class SessionEvent(LenientModel):
+    type: Literal[EventType.SESSION] = EventType.SESSION
+    session: SessionReport
+
+
+class StatsEvent(LenientModel):
+    type: Literal[EventType.STATS] = EventType.STATS
+    stats: AgentStats
+    source: SourceReport
+
+
+AgentEvent = Annotated[SnapshotEvent | SourceEvent | SessionEvent | StatsEvent, Field(discriminator="type")]

@@ -1,0 +1,70 @@
+"""Names, labels and annotations of everything that Sightline makes.
+
+Guarantees: every name is a DNS label of at most 63 characters; the Secret and the Service of a camera have one name
+each for the camera's whole life; pods of one camera never share a name in a cluster's memory, because their suffix is
+drawn at random. A camera's name has at most 52 characters (`base.MAX_CAMERA_NAME`), so no name is ever cut.
+"""
+
+import hashlib
+import json
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+from sightline_model.base import GROUP
+
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
+
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+NAME_LABEL = "app.kubernetes.io/name"
+COMPONENT_LABEL = "app.kubernetes.io/component"
+MANAGED_BY = "sightline-operator"
+CAMERA_LABEL = f"{GROUP}/camera"
+CLASS_LABEL = f"{GROUP}/class"
+HASH_ANNOTATION = f"{GROUP}/desired-hash"
+DEFAULT_CLASS_ANNOTATION = f"{GROUP}/is-default-class"
+PAUSE_ANNOTATION = f"{GROUP}/pause"
+OPERATOR_FIELD_MANAGER = "sightline-operator"
+API_FIELD_MANAGER = "sightline-api"
+
+
+def random_suffix(length: int, choice: Callable[[str], str] = secrets.choice) -> str:
+    """`length` characters of [a-z0-9], by default from the system's CSPRNG."""
+    return "".join(choice(_ALPHABET) for _ in range(length))
+
+
+def new_session_id() -> str:
+    """A StreamSession's name: 24 characters carry 124 bits, so it cannot be guessed."""
+    return f"s-{random_suffix(24)}"
+
+
+def agent_service(camera: str) -> str:
+    """The Service of a camera's agent."""
+    return f"camera-{camera}"
+
+
+def agent_secret(camera: str) -> str:
+    """The Secret with the config of a camera's agent."""
+    return f"camera-{camera}"
+
+
+def agent_pod(camera: str, suffix: str) -> str:
+    """One generation of a camera's agent; `suffix` has 3 characters ([a-z0-9])."""
+    return f"camera-{camera}-{suffix}"
+
+
+def agent_labels(camera: str, class_name: str) -> dict[str, str]:
+    """Labels of everything that is made for a camera."""
+    return {
+        NAME_LABEL: "sightline-agent",
+        COMPONENT_LABEL: "agent",
+        MANAGED_BY_LABEL: MANAGED_BY,
+        CAMERA_LABEL: camera,
+        CLASS_LABEL: class_name,
+    }
+
+
+def content_hash(value: dict[str, Any]) -> str:
+    """A short, stable hash of JSON data, to tell whether what was desired has changed."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]

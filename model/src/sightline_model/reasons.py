@@ -1,0 +1,159 @@
+"""The closed lists of condition types and reasons: the part of a status that scripts, alerts and people rely on.
+
+A reason is never renamed and never used for two things; `docs/reference/conditions.md` lists them with what to do, and
+a contract test keeps the two in step.
+"""
+
+from enum import StrEnum
+
+
+class ConditionType(StrEnum):
+    """What a condition answers. Camera has the first seven, CameraClass `Accepted`, StreamSession the last three."""
+
+    ACCEPTED = "Accepted"
+    AGENT_READY = "AgentReady"
+    NETWORK_READY = "NetworkReady"
+    SOURCE_READY = "SourceReady"
+    LIVE = "Live"
+    OUTPUTS_READY = "OutputsReady"
+    READY = "Ready"
+    AUTHORIZED = "Authorized"
+    CONNECTED = "Connected"
+    ENDED = "Ended"
+
+
+class ConditionStatus(StrEnum):
+    """Kubernetes' three-valued truth."""
+
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
+PENDING = "Pending"
+"""The reason of every condition that the operator has not looked at yet."""
+
+
+class AcceptedReason(StrEnum):
+    """Is the spec something that this version can run?"""
+
+    ACCEPTED = "Accepted"
+    INVALID = "Invalid"
+    NOT_SUPPORTED_YET = "NotSupportedYet"
+    CLASS_NOT_FOUND = "ClassNotFound"
+    CLASS_NOT_ACCEPTED = "ClassNotAccepted"
+
+
+class AgentReason(StrEnum):
+    """Does the camera have an agent that answers?"""
+
+    READY = "Ready"
+    STARTING = "Starting"
+    UNSCHEDULABLE = "Unschedulable"
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    CRASH_LOOP = "CrashLoop"
+    POD_FAILED = "PodFailed"
+    POD_REFUSED = "PodRefused"
+    UNREACHABLE = "Unreachable"
+    NOT_WANTED = "NotWanted"
+
+
+class NetworkReason(StrEnum):
+    """Has the agent an address that viewers may reach?"""
+
+    ADDRESS_PUBLISHED = "AddressPublished"
+    ADDRESS_PENDING = "AddressPending"
+
+
+class SourceReason(StrEnum):
+    """What is the source doing, and if it does not work, why? Agents report these; the operator copies them."""
+
+    IDLE = "Idle"
+    CONNECTING = "Connecting"
+    STREAMING = "Streaming"
+    UNREACHABLE = "Unreachable"
+    AUTHENTICATION_FAILED = "AuthenticationFailed"
+    NO_FRAMES = "NoFrames"
+    CODEC_UNSUPPORTED = "CodecUnsupported"
+    NOT_FOUND = "NotFound"
+    WAITING_FOR_PUBLISHER = "WaitingForPublisher"
+    DEVICE_OFFLINE = "DeviceOffline"
+    STALLED = "Stalled"
+    PROTOCOL_ERROR = "ProtocolError"
+
+    @property
+    def failed(self) -> bool:
+        """True where somebody has to act, or the camera has to come back, before a frame can be shown."""
+        return self in _FAILED_SOURCE
+
+
+_FAILED_SOURCE = frozenset(
+    {
+        SourceReason.UNREACHABLE,
+        SourceReason.AUTHENTICATION_FAILED,
+        SourceReason.NO_FRAMES,
+        SourceReason.CODEC_UNSUPPORTED,
+        SourceReason.NOT_FOUND,
+        SourceReason.DEVICE_OFFLINE,
+        SourceReason.STALLED,
+        SourceReason.PROTOCOL_ERROR,
+    }
+)
+
+
+class LiveReason(StrEnum):
+    """Does the camera send pictures at this moment?"""
+
+    STREAMING = "Streaming"
+    NOT_STREAMING = "NotStreaming"
+
+
+class OutputsReason(StrEnum):
+    """Do the restream targets receive?"""
+
+    NO_OUTPUTS = "NoOutputs"
+
+
+class ReadyReason(StrEnum):
+    """The summary: could somebody watch now?"""
+
+    READY = "Ready"
+    NOT_ACCEPTED = "NotAccepted"
+    AGENT_NOT_READY = "AgentNotReady"
+    NETWORK_NOT_READY = "NetworkNotReady"
+    SOURCE_NOT_READY = "SourceNotReady"
+    DELETING = "Deleting"
+
+
+class AuthorizedReason(StrEnum):
+    """May the session's user do what the session asks for?"""
+
+    GRANTED = "Granted"
+    FRONT_DOOR = "FrontDoor"
+    CAMERA_NOT_FOUND = "CameraNotFound"
+
+
+class ConnectedReason(StrEnum):
+    """Does media flow between the agent and the peer?"""
+
+    CONNECTING = "Connecting"
+    STREAMING = "Streaming"
+    DISCONNECTED = "Disconnected"
+
+
+class EndReason(StrEnum):
+    """Why a session ended; the reason of the `Ended` condition and `status.endReason`."""
+
+    HANGUP = "Hangup"
+    REJECTED = "Rejected"
+    CONNECT_TIMEOUT = "ConnectTimeout"
+    ACK_TIMEOUT = "AckTimeout"
+    SOCKET_LOST = "SocketLost"
+    EXPIRED = "Expired"
+    MAX_DURATION = "MaxDuration"
+    IDLE = "Idle"
+    REVOKED = "Revoked"
+    SUPERSEDED = "Superseded"
+    AGENT_LOST = "AgentLost"
+    SOURCE_LOST = "SourceLost"
+    CAMERA_DELETED = "CameraDeleted"

@@ -1,0 +1,102 @@
+"""What this version cannot do yet, of everything that the kinds have a place for.
+
+A field whose behaviour comes later is refused by name (`Accepted=False`, reason `NotSupportedYet`) and never ignored:
+a camera that plays, but not as its description says, would be worse than one that says why it does not. The operator
+and the front door call `not_supported_yet`; an empty answer means that every field has its behaviour.
+"""
+
+from collections.abc import Iterator
+
+from sightline_model.camera import AudioMode, CameraSpec, Presentation, RtspSource, RtspTransport, Source, TranscodeMode
+from sightline_model.cameraclass import CameraClassSpec, Network, NetworkMode, Persistence, Rollout
+from sightline_model.session import SessionRole, StreamSessionSpec, Transport
+
+_SOURCES_TO_COME = ("rtmp", "whep", "hls", "v4l2", "push", "device", "external")
+_USE_INSTEAD = "use rtsp, testPattern or file"
+
+
+def not_supported_yet(spec: CameraSpec | CameraClassSpec | StreamSessionSpec) -> list[str]:
+    """A line for each field that this version has no behaviour for: its path on the wire and what to do instead."""
+    if isinstance(spec, CameraSpec):
+        return list(_camera(spec))
+    if isinstance(spec, CameraClassSpec):
+        return list(_camera_class(spec))
+    return list(_session(spec))
+
+
+def _camera(spec: CameraSpec) -> Iterator[str]:
+    yield from _source(spec.source)
+    if spec.profiles:
+        yield "spec.profiles: make a Camera of its own for each quality"
+    if spec.audio is not AudioMode.NONE:
+        yield "spec.audio: only None, pictures come without sound"
+    if spec.transcode is not TranscodeMode.NEVER:
+        yield "spec.transcode: only Never, set the camera to H.264 without B-frames"
+    if spec.lifecycle.scale_to_zero_after != "Never":
+        yield "spec.lifecycle.scaleToZeroAfter: only Never"
+    yield from _presentation(spec.presentation)
+    if spec.outputs:
+        yield "spec.outputs: leave it out"
+
+
+def _source(source: Source) -> Iterator[str]:
+    for name in _SOURCES_TO_COME:
+        if getattr(source, name) is not None:
+            yield f"spec.source.{name}: {_USE_INSTEAD}"
+    if source.rtsp is not None:
+        yield from _rtsp(source.rtsp)
+
+
+def _rtsp(rtsp: RtspSource) -> Iterator[str]:
+    if rtsp.url.startswith("rtsps:"):
+        yield "spec.source.rtsp.url: only rtsp://, not rtsps://"
+    if rtsp.transport is RtspTransport.UDP:
+        yield "spec.source.rtsp.transport: only Auto and TCP"
+    if rtsp.fingerprint is not None:
+        yield "spec.source.rtsp.fingerprint: leave it out, it belongs to rtsps://"
+
+
+def _presentation(presentation: Presentation) -> Iterator[str]:
+    if presentation.thumbnail is not None:
+        yield "spec.presentation.thumbnail: leave it out"
+    if presentation.chat is not None:
+        yield "spec.presentation.chat: leave it out"
+
+
+def _camera_class(spec: CameraClassSpec) -> Iterator[str]:
+    if spec.pod_template is not None:
+        yield "spec.podTemplate: use scheduling and resources"
+    yield from _network(spec.network)
+    if spec.limits.publish_per_user != 1:
+        yield "spec.limits.publishPerUser: only 1"
+    if spec.warm_agents:
+        yield "spec.warmAgents: only 0"
+    default = Rollout()
+    if spec.rollout.max_unavailable != default.max_unavailable:
+        yield f"spec.rollout.maxUnavailable: only {default.max_unavailable}"
+    if spec.rollout.drain_timeout != default.drain_timeout:
+        yield f"spec.rollout.drainTimeout: only {default.drain_timeout}"
+    if spec.sessions.persist is not Persistence.ALWAYS:
+        yield "spec.sessions.persist: only Always"
+    if not spec.transports.simple:
+        yield "spec.transports.simple: only true, WebRTC is all that is served"
+
+
+def _network(network: Network) -> Iterator[str]:
+    if network.mode is not NetworkMode.POD_IP:
+        yield "spec.network.mode: only PodIP"
+    if network.port_range is not None:
+        yield "spec.network.portRange: leave it out, PodIP needs none"
+    if network.ice_servers:
+        yield "spec.network.iceServers: leave it out"
+    if network.turn is not None:
+        yield "spec.network.turn: leave it out"
+
+
+def _session(spec: StreamSessionSpec) -> Iterator[str]:
+    if spec.role is not SessionRole.VIEW:
+        yield "spec.role: only View"
+    if spec.transport is not Transport.WHEP:
+        yield "spec.transport: only WHEP"
+    if spec.profile is not None:
+        yield "spec.profile: leave it out, cameras have one quality"

@@ -1,0 +1,176 @@
+"""The Helm chart in a real API server: what Helm, RBAC and Pod Security make of it there. Nothing runs its pods."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from helm_python import Chart
+from helm_python.config import Config
+
+from tests.helpers.apiserver import Apiserver, kube_binary, running_apiserver
+from tests.helpers.chart import CHART, NAMESPACE, Obj, pick, pod_specs, render
+from tests.helpers.kubectl import Kubectl
+
+pytestmark = pytest.mark.apiserver
+
+OPERATOR = f"system:serviceaccount:{NAMESPACE}:sightline-operator"
+FRONT_DOOR = f"system:serviceaccount:{NAMESPACE}:sightline-api"
+CLASS_JOB = f"system:serviceaccount:{NAMESPACE}:sightline-class"
+# Who, verbs, resource: everything that the programs call, and beside it what they must not be able to.
+MAY = [
+    (OPERATOR, "get list watch", "cameras.sightline.dev"),
+    (OPERATOR, "get list watch", "cameraclasses.sightline.dev"),
+    (OPERATOR, "get list watch delete", "streamsessions.sightline.dev"),
+    (OPERATOR, "update", "cameras.sightline.dev/status"),
+    (OPERATOR, "update", "cameraclasses.sightline.dev/status"),
+    (OPERATOR, "update", "streamsessions.sightline.dev/status"),
+    (OPERATOR, "update", "cameras.sightline.dev/finalizers"),
+    *[(OPERATOR, "get list watch create patch delete", kind) for kind in ("pods", "services", "secrets")],
+    (FRONT_DOOR, "get list watch create update patch delete", "cameras.sightline.dev"),
+    (FRONT_DOOR, "get list create delete", "streamsessions.sightline.dev"),
+    (FRONT_DOOR, "create", "tokenreviews.authentication.k8s.io"),
+    (FRONT_DOOR, "create", "subjectaccessreviews.authorization.k8s.io"),
+    (CLASS_JOB, "create", "cameraclasses.sightline.dev"),
+    (CLASS_JOB, "patch", "cameraclasses.sightline.dev/default"),
+]
+MAY_NOT = [
+    (OPERATOR, "create update patch delete", "cameras.sightline.dev"),
+    (OPERATOR, "create update patch", "streamsessions.sightline.dev"),
+    (OPERATOR, "create update patch delete", "cameraclasses.sightline.dev"),
+    (OPERATOR, "deletecollection update", "pods"),
+    (OPERATOR, "create", "pods/exec"),
+    (OPERATOR, "get list", "nodes"),
+    (FRONT_DOOR, "get list watch", "secrets"),
+    (FRONT_DOOR, "get list create", "pods"),
+    (FRONT_DOOR, "update patch", "cameras.sightline.dev/status"),
+    (FRONT_DOOR, "update patch", "streamsessions.sightline.dev"),
+    (FRONT_DOOR, "impersonate", "users"),
+    (CLASS_JOB, "patch", "cameraclasses.sightline.dev/other"),
+    (CLASS_JOB, "get", "secrets"),
+]
+
+
+@pytest.fixture(scope="module")
+def chart() -> Iterator[Chart]:
+    with Chart.load(CHART) as loaded:
+        yield loaded
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Apiserver]:
+    with running_apiserver(tmp_path_factory.mktemp("chart")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def kubectl(server: Apiserver) -> Kubectl:
+    built = kube_binary().parent / "bin" / "kubectl"
+    return Kubectl(built if built.exists() else Path(shutil.which("kubectl") or "kubectl"), server.kubeconfig)
+
+
+@pytest.fixture(scope="module")
+def release(server: Apiserver, kubectl: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Config]:
+    """The chart in an empty cluster. No kubelet is there to run the Job, so a test runs its program."""
+    with pytest.MonkeyPatch.context() as patch, Chart.load(CHART) as loaded:
+        for part in ("CACHE", "CONFIG", "DATA"):
+            patch.setenv(f"HELM_{part}_HOME", str(tmp_path_factory.mktemp("helm")))
+        with Config(kubeconfig_path=server.kubeconfig, namespace=NAMESPACE) as config:
+            config.install(
+                loaded,
+                "sightline",
+                {"defaultClass": {"create": False}},
+                namespace=NAMESPACE,
+                create_namespace=True,
+            )
+            for kind in ("ClusterRole", "ClusterRoleBinding"):
+                kubectl.apply(pick(render(loaded), kind, "sightline-class"))
+            yield config
+
+
+def allowed(kubectl: Kubectl, questions: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """Those of (who, verb, resource) to which the API server says yes."""
+    split = [(who, verb, resource) for who, verbs, resource in questions for verb in verbs.split()]
+    reviews = {"apiVersion": "v1", "kind": "List", "items": [access_review(*question) for question in split]}
+    answers = kubectl("create", '-o=jsonpath={.status.allowed}{" "}', "-f", "-", manifest=reviews).split()
+    assert len(answers) == len(split)
+    return [asked for asked, answer in zip(split, answers, strict=True) if answer == "true"]
+
+
+def access_review(who: str, verb: str, resource: str) -> Obj:
+    kind, _, part = resource.partition("/")
+    plural, _, group = kind.partition(".")
+    attributes = {"verb": verb, "group": group, "resource": plural, "namespace": "anywhere"}
+    # What follows the slash is an object of a class, of other kinds a subresource.
+    attributes["name" if plural == "cameraclasses" and part != "status" else "subresource"] = part
+    return {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "metadata": {},
+        "spec": {"user": who, "resourceAttributes": attributes},
+    }
+
+
+@pytest.mark.usefixtures("release")
+class TestInstalled:
+    def test_crds_and_programs_are_there(self, kubectl: Kubectl) -> None:
+        kubectl("wait", "--for=condition=Established", "--timeout=20s", "crd", "--all")
+        for name in ("sightline-operator", "sightline-api"):
+            kubectl.get("deployment", name, NAMESPACE)
+        assert kubectl.get("service", "sightline-api", NAMESPACE)["spec"]["ports"][0]["name"] == "http"
+
+    def test_the_default_class_is_applied(
+        self, chart: Chart, server: Apiserver, kubectl: Kubectl, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "class.json"
+        path.write_text(pick(render(chart), "ConfigMap", "sightline-class")["data"]["class.json"])
+        environment = {**os.environ, "KUBECONFIG": str(server.kubeconfig)}
+        environment.pop("KUBERNETES_SERVICE_HOST", None)
+        command = [sys.executable, str(CHART / "files/apply_class.py"), str(path)]
+        for _ in range(2):
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+            assert done.returncode == 0, done.stderr
+        found = kubectl.get("cameraclass", "default")
+        assert found["metadata"]["annotations"]["sightline.dev/is-default-class"] == "true"
+        assert found["metadata"]["generation"] == 1
+
+    def test_what_the_programs_may(self, kubectl: Kubectl) -> None:
+        wanted = [(who, verb, resource) for who, verbs, resource in MAY for verb in verbs.split()]
+        assert allowed(kubectl, MAY) == wanted
+
+    def test_what_they_may_not(self, kubectl: Kubectl) -> None:
+        assert allowed(kubectl, MAY_NOT) == []
+
+    def test_pods_pass_the_restricted_standard(self, chart: Chart, kubectl: Kubectl) -> None:
+        enforce = "pod-security.kubernetes.io/enforce=restricted"
+        kubectl("create", "namespace", "restricted")
+        kubectl("label", "namespace", "restricted", enforce)
+        kubectl("create", "serviceaccount", "default", "--namespace=restricted")
+        for name, spec in pod_specs(render(chart)):
+            spec["serviceAccountName"] = "default"
+            metadata = {"name": name, "namespace": "restricted"}
+            pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+            kubectl("create", "--dry-run=server", "-f", "-", manifest=pod)
+
+    def test_an_upgrade_keeps_the_key(self, release: Config, kubectl: Kubectl) -> None:
+        before = kubectl.get("secret", "sightline-keys", NAMESPACE)["data"]
+        values = {"defaultClass": {"create": False}, "api": {"replicas": 2}}
+        with Chart.load(CHART) as loaded:
+            release.upgrade(loaded, "sightline", values, namespace=NAMESPACE)
+        assert kubectl.get("deployment", "sightline-api", NAMESPACE)["spec"]["replicas"] == 2
+        assert kubectl.get("secret", "sightline-keys", NAMESPACE)["data"] == before
+
+    def test_uninstalling_leaves_cameras(self, release: Config, kubectl: Kubectl) -> None:
+        camera = {
+            "apiVersion": "sightline.dev/v1alpha1",
+            "kind": "Camera",
+            "metadata": {"name": "kept"},
+            "spec": {"source": {"testPattern": {}}},
+        }
+        kubectl.apply(camera)
+        release.uninstall("sightline")
+        assert kubectl.get("camera", "kept")["spec"]["source"]
+        assert kubectl.list("deployments", namespace=NAMESPACE) == []
