@@ -76,7 +76,7 @@ async def _serve(options: Options, directory: Path) -> int:
     port = listener.getsockname()[1]
     url = f"http://{HOST}:{port}"
     async with AsyncExitStack() as stack:
-        cluster = MemoryCluster()
+        cluster = MemoryCluster(access=lambda query: "system:masters" in query.user.groups)  # RBAC as in a cluster
         stack.push_async_callback(cluster.close)
         signer = Signer.from_pem(generate_private_key_pem())
         cache = Cache(KINDS)

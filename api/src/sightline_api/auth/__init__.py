@@ -1,0 +1,1 @@
+"""Who is calling? One module per kind of credential; `chain` asks the one that is responsible for a token."""

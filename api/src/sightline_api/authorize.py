@@ -1,0 +1,143 @@
+"""May this caller do that? One function decides: a grant of the camera, or Kubernetes RBAC; nothing else.
+
+RBAC is asked by SubjectAccessReview about `cameras` and the virtual subresources `cameras/view` and `cameras/publish`
+of sightline.dev, after the camera's own rules said no. Answers are kept for seconds. While Kubernetes cannot be asked,
+grants still count, and who has none is told so (503) rather than refused.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sightline_api.auth.caller import Caller
+from sightline_api.metrics import Metrics
+from sightline_api.problems import problem_error
+from sightline_api.ttl import TtlCache
+from sightline_kube.cluster import AccessQuery, Cluster
+from sightline_kube.errors import ClusterError
+from sightline_model.access import Verdict, decide
+from sightline_model.base import GROUP
+from sightline_model.camera import Access, Role
+from sightline_model.problems import ProblemCode
+
+ALLOWED_SECONDS = 15.0
+DENIED_SECONDS = 2.0
+CACHE_SIZE = 16384
+
+
+class Action(StrEnum):
+    """What can be asked for."""
+
+    VIEW = "view"
+    PUBLISH = "publish"
+    READ = "read"
+    CREATE = "create"
+    UPDATE = "update"
+    DELETE = "delete"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Which grant gives the right, and which RBAC verb on which subresource of cameras does."""
+
+    role: Role | None
+    verb: str
+    subresource: str = ""
+
+
+RULES = {
+    Action.VIEW: Rule(Role.VIEW, "get", "view"),
+    Action.PUBLISH: Rule(Role.PUBLISH, "create", "publish"),
+    Action.READ: Rule(Role.MANAGE, "get"),
+    Action.CREATE: Rule(None, "create"),
+    Action.UPDATE: Rule(Role.MANAGE, "update"),
+    Action.DELETE: Rule(Role.MANAGE, "delete"),
+}
+
+
+NO_RULES = Access()
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is to be acted on: a camera with its rules, or all cameras of a namespace (no name)."""
+
+    namespace: str
+    name: str = ""
+    access: Access = NO_RULES
+
+
+class Authorizer:
+    """Decides, and remembers what Kubernetes answered."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        now: Callable[[], datetime],
+        monotonic: Callable[[], float],
+        metrics: Metrics,
+    ) -> None:
+        self._cluster = cluster
+        self._now = now
+        self._metrics = metrics
+        self._answers: TtlCache[tuple[Any, ...], bool] = TtlCache(CACHE_SIZE, monotonic)
+
+    async def decide(self, caller: Caller, action: Action, target: Target) -> Verdict:
+        """May `caller` do `action` to `target`? ClusterError where only Kubernetes could tell and does not answer."""
+        rule = RULES[action]
+        granted = self.granted(caller, action, target)
+        if granted.allowed:
+            self._metrics.decisions.labels(action, "grant").inc()
+            return granted
+        if caller.session is not None:
+            # A session's token stands for one session, not for its user's other rights.
+            self._metrics.decisions.labels(action, "denied").inc()
+            return Verdict(False, "a session token is good for its session only")
+        try:
+            allowed = await self._review(caller, rule, target)
+        except ClusterError:
+            self._metrics.decisions.labels(action, "unavailable").inc()
+            raise
+        self._metrics.decisions.labels(action, "rbac" if allowed else "denied").inc()
+        return Verdict(True, "rbac") if allowed else granted
+
+    def granted(self, caller: Caller, action: Action, target: Target) -> Verdict:
+        """What the camera's own rules say."""
+        role = RULES[action].role
+        if caller.session is not None or role is None:
+            return Verdict(False, "no grant gives this right")
+        return decide(target.access, caller.identity, role, self._now())
+
+    async def by_rbac(self, caller: Caller, action: Action, target: Target) -> bool:
+        """What Kubernetes says."""
+        return caller.session is None and await self._review(caller, RULES[action], target)
+
+    async def require(self, caller: Caller, action: Action, target: Target) -> None:
+        """ProblemError 403 unless the right is there."""
+        verdict = await self.decide(caller, action, target)
+        if not verdict.allowed:
+            what = f"camera {target.name}" if target.name else "cameras"
+            detail = f"You may not {action} {what} in namespace {target.namespace}: {verdict.reason}."
+            raise problem_error(ProblemCode.FORBIDDEN, detail)
+
+    async def _review(self, caller: Caller, rule: Rule, target: Target) -> bool:
+        user = caller.token_user()
+        extra = tuple(sorted((name, tuple(values)) for name, values in user.extra.items()))
+        key = (user.username, user.uid, user.groups, extra, rule, target.namespace, target.name)
+        known = self._answers.get(key)
+        if known is not None:
+            return known[0]
+        query = AccessQuery(
+            user=user,
+            verb=rule.verb,
+            group=GROUP,
+            resource="cameras",
+            subresource=rule.subresource,
+            namespace=target.namespace,
+            name=target.name,
+        )
+        allowed = await self._cluster.review_access(query)
+        self._answers.put(key, allowed, ALLOWED_SECONDS if allowed else DENIED_SECONDS)
+        return allowed

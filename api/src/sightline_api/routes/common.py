@@ -1,0 +1,37 @@
+"""What the routes share: path and query parameters, and the problems that belong to them."""
+
+from typing import Annotated
+
+from fastapi import Depends, Path, Query
+
+from sightline_api.cameras import CameraState
+from sightline_api.door import FrontDoor
+from sightline_api.paging import MAX_CONTINUE, MAX_LIMIT
+from sightline_model.base import NAME_PATTERN
+
+Namespace = Annotated[
+    str, Path(description="Namespace of the camera.", pattern=NAME_PATTERN, max_length=63, examples=["default"])
+]
+CameraPath = Annotated[
+    str, Path(description="Name of the camera.", pattern=NAME_PATTERN, max_length=253, examples=["test-pattern"])
+]
+NamespaceFilter = Annotated[str | None, Query(description="Only this namespace.", pattern=NAME_PATTERN, max_length=63)]
+LabelSelector = Annotated[
+    str | None,
+    Query(alias="labelSelector", description="Kubernetes label selector.", examples=["site=harbour,floor!=2"]),
+]
+Search = Annotated[str | None, Query(description="Words that name, title or description contain.", max_length=128)]
+Live = Annotated[bool | None, Query(description="Only cameras that send now (true) or do not (false).")]
+Limit = Annotated[int, Query(description="Cameras on a page.", ge=1, le=MAX_LIMIT)]
+Continue = Annotated[
+    str | None,
+    Query(alias="continue", description="The `continue` of the page before.", max_length=MAX_CONTINUE),
+]
+
+
+def _camera(door: FrontDoor, namespace: Namespace, name: CameraPath) -> CameraState:
+    return door.cameras.get(namespace, name)
+
+
+CameraAt = Annotated[CameraState, Depends(_camera)]
+"""The camera that the address names; 404 if there is none."""

@@ -1,0 +1,228 @@
+"""WHEP (draft-ietf-wish-whep, with RFC 9725's session resource): watch a camera.
+
+The endpoint is the camera's, the session resource carries a signed session id, so any replica serves it. What differs
+between servers in the field is chosen so that every client is content: 201 with an absolute Location without a query, a
+quoted ETag, one Link line per ICE server, DELETE 200, PATCH 204, OPTIONS with PATCH listed.
+"""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request, Response
+
+from sightline_api import views
+from sightline_api.agent_proxy import SDP, TRICKLE
+from sightline_api.auth.caller import Caller
+from sightline_api.cameras import CameraState
+from sightline_api.door import AnyCaller, Door, FrontDoor
+from sightline_api.middleware import ALLOWED_HEADERS
+from sightline_api.problems import ProblemError, describe, problem_error
+from sightline_api.routes.common import CameraAt, CameraPath, Namespace
+from sightline_api.urls import public_base
+from sightline_api.watch import AbandonedError, Opened, Viewer
+from sightline_model.problems import ProblemCode
+from sightline_model.tokens import sign_session_path
+
+router = APIRouter(tags=["watch"])
+
+_C = ProblemCode
+MAX_CLIENT = 256
+METHODS = "OPTIONS, GET, HEAD, POST, PATCH, DELETE"
+ENDPOINT = "/namespaces/{namespace}/cameras/{name}/whep"
+SESSION = ENDPOINT + "/{session}"
+SessionPath = Annotated[str, Path(description="The signed session id of `Location`.", max_length=256)]
+
+_SDP_BODY = {"schema": {"type": "string"}, "example": "v=0\r\n..."}
+OPENING = (
+    _C.FORBIDDEN,
+    _C.CAMERA_NOT_FOUND,
+    _C.INVALID_SDP,
+    _C.BODY_TOO_LARGE,
+    _C.CODEC_NOT_OFFERED,
+    _C.NOT_SUPPORTED_YET,
+    _C.TOO_MANY_REQUESTS,
+    _C.TOO_MANY_VIEWERS,
+    _C.CAMERA_NOT_READY,
+    _C.AGENT_UNAVAILABLE,
+    _C.CLUSTER_UNAVAILABLE,
+    _C.SESSION_NOT_FOUND,
+    _C.CONFLICT,
+    _C.SOURCE_NOT_READY,
+    _C.SOURCE_UNREACHABLE,
+    _C.SOURCE_AUTHENTICATION_FAILED,
+    _C.SOURCE_NO_FRAMES,
+    _C.SOURCE_CODEC_UNSUPPORTED,
+    _C.SOURCE_NOT_FOUND,
+    _C.SOURCE_STALLED,
+    _C.SOURCE_PROTOCOL_ERROR,
+)
+_SESSION_PROBLEMS = describe(_C.FORBIDDEN, _C.CAMERA_NOT_FOUND, _C.SESSION_NOT_FOUND, _C.AGENT_UNAVAILABLE)
+
+
+async def watch(door: Door, caller: Caller, camera: CameraState, request: Request, offer: str) -> Opened:
+    """Let the caller in, and count the outcome."""
+
+    async def gone() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    viewer = Viewer(caller, client_of(request), gone)
+    try:
+        opened = await door.watcher.open(viewer, camera, offer)
+    except ProblemError as error:
+        door.metrics.watches.labels(error.problem.code).inc()
+        raise
+    except AbandonedError:
+        door.metrics.watches.labels("abandoned").inc()
+        raise
+    door.metrics.watches.labels("created").inc()
+    return opened
+
+
+def session_url(door: Door, request: Request, camera: CameraState, session_id: str) -> str:
+    """The absolute address of a session."""
+    segment = sign_session_path(door.signer, camera.namespace, camera.name, session_id)
+    base = public_base(request, door.settings)
+    return f"{base}{views.camera_path(camera.namespace, camera.name)}/whep/{segment}"
+
+
+@router.post(
+    ENDPOINT,
+    status_code=201,
+    response_class=Response,
+    responses={
+        201: {"description": "The SDP answer.", "content": {SDP: _SDP_BODY}},
+        **describe(*OPENING, _C.UNSUPPORTED_MEDIA_TYPE),
+    },
+    openapi_extra={"requestBody": {"required": True, "content": {SDP: _SDP_BODY}}},
+)
+async def post_whep(door: FrontDoor, caller: AnyCaller, camera: CameraAt, request: Request) -> Response:
+    """Send an SDP offer, get the answer. Waits until the camera's source sends or has failed."""
+    _require_type(request, SDP)
+    offer = await _text(request)
+    if not offer.startswith("v=0"):
+        raise problem_error(_C.INVALID_SDP, "An SDP offer starts with v=0.")
+    opened = await watch(door, caller, camera, request, offer)
+    response = Response(opened.answer, status_code=201, media_type=SDP)
+    response.headers["Location"] = session_url(door, request, camera, opened.session_id)
+    if opened.etag:
+        response.headers["ETag"] = opened.etag
+    _add_links(response, door)
+    return response
+
+
+@router.get(ENDPOINT, status_code=204, responses=_SESSION_PROBLEMS)
+async def get_whep(door: FrontDoor, caller: AnyCaller, camera: CameraAt) -> Response:
+    """Nothing to get; says so politely, as the specification wants."""
+    await door.watcher.allow(caller, camera)
+    return Response(status_code=204)
+
+
+@router.head(ENDPOINT, responses=_SESSION_PROBLEMS)
+async def head_whep(door: FrontDoor, caller: AnyCaller, camera: CameraAt) -> Response:
+    """Tells that this address speaks SDP."""
+    await door.watcher.allow(caller, camera)
+    return Response(status_code=200, headers={"Content-Type": SDP})
+
+
+@router.options(ENDPOINT, status_code=204, responses=describe(_C.FORBIDDEN, _C.CAMERA_NOT_FOUND))
+async def options_whep(door: FrontDoor, namespace: Namespace, name: CameraPath, request: Request) -> Response:
+    """What may be sent here. ICE servers are told to those only who send a valid token with the right to view."""
+    response = Response(status_code=204, headers=_options() | {"Accept-Post": SDP})
+    authorization = request.headers.getlist("authorization")
+    if authorization and door.settings.ice_servers:
+        caller = await door.chain.authenticate(authorization)
+        await door.watcher.allow(caller, door.cameras.get(namespace, name))
+        _add_links(response, door)
+    return response
+
+
+@router.patch(
+    SESSION,
+    status_code=204,
+    response_class=Response,
+    responses={
+        200: {"description": "ICE restarted.", "content": {TRICKLE: {"schema": {"type": "string"}}}},
+        **describe(
+            _C.FORBIDDEN,
+            _C.CAMERA_NOT_FOUND,
+            _C.SESSION_NOT_FOUND,
+            _C.AGENT_UNAVAILABLE,
+            _C.UNSUPPORTED_MEDIA_TYPE,
+            _C.BODY_TOO_LARGE,
+            _C.PRECONDITION_FAILED,
+            _C.PRECONDITION_REQUIRED,
+            _C.INVALID_SDP,
+            _C.NOT_SUPPORTED_YET,
+        ),
+    },
+    openapi_extra={"requestBody": {"required": True, "content": {TRICKLE: {"schema": {"type": "string"}}}}},
+)
+async def patch_whep_session(
+    door: FrontDoor, caller: AnyCaller, request: Request, session: SessionPath, camera: CameraAt
+) -> Response:
+    """Send further ICE candidates."""
+    session_id = door.watcher.opened_session(caller, camera, session)
+    _require_type(request, TRICKLE)
+    headers = {"Content-Type": TRICKLE}
+    if "if-match" in request.headers:
+        headers["If-Match"] = request.headers["if-match"][:512]
+    answer = await door.watcher.tell(caller, camera, session_id, ("PATCH", await _text(request), headers))
+    if answer.status == 204:
+        return Response(status_code=204)
+    response = Response(answer.body, status_code=200, media_type=TRICKLE)
+    if answer.etag:
+        response.headers["ETag"] = answer.etag
+    return response
+
+
+@router.delete(SESSION, status_code=200, response_class=Response, responses=_SESSION_PROBLEMS)
+async def delete_whep_session(door: FrontDoor, caller: AnyCaller, session: SessionPath, camera: CameraAt) -> Response:
+    """Hang up. The second time there is nothing left: 404."""
+    session_id = door.watcher.opened_session(caller, camera, session)
+    await door.watcher.tell(caller, camera, session_id, ("DELETE", "", {}))
+    return Response(status_code=200)
+
+
+@router.get(SESSION, status_code=204, responses=_SESSION_PROBLEMS)
+async def get_whep_session(door: FrontDoor, caller: AnyCaller, session: SessionPath, camera: CameraAt) -> Response:
+    """Nothing to get here either."""
+    door.watcher.opened_session(caller, camera, session)
+    return Response(status_code=204)
+
+
+@router.options(SESSION, status_code=204)
+async def options_whep_session(namespace: Namespace, name: CameraPath, session: SessionPath) -> Response:
+    """What may be sent to a session."""
+    return Response(status_code=204, headers=_options() | {"Accept-Patch": TRICKLE})
+
+
+def _options() -> dict[str, str]:
+    return {
+        "Allow": METHODS,
+        "Access-Control-Allow-Methods": METHODS,
+        "Access-Control-Allow-Headers": ALLOWED_HEADERS,
+    }
+
+
+def _require_type(request: Request, wanted: str) -> None:
+    media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if media_type != wanted:
+        raise problem_error(_C.UNSUPPORTED_MEDIA_TYPE, f"Send {wanted}.")
+
+
+async def _text(request: Request) -> str:
+    try:
+        return (await request.body()).decode()
+    except UnicodeDecodeError as error:
+        raise problem_error(_C.INVALID_SDP, "The body is not UTF-8 text.") from error
+
+
+def client_of(request: Request) -> str:
+    """The peer's program in a few words, as it names itself."""
+    agent = request.headers.get("user-agent", "")
+    return "".join(character for character in agent if character.isascii() and character.isprintable())[:MAX_CLIENT]
+
+
+def _add_links(response: Response, door: Door) -> None:
+    for line in views.link_headers(door.settings.ice_servers):
+        response.headers.append("Link", line)
