@@ -9,6 +9,7 @@ import base64
 import contextlib
 import hashlib
 import re
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
@@ -73,13 +74,13 @@ class RtspServer:
         self.connections = 0
         self.open = 0
         self.requests: list[Request] = []
-        self.host, self.port = "127.0.0.1", 0
+        self.scheme, self.host, self.port = "rtsp", "127.0.0.1", 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def url(self) -> str:
         """The stream, without credentials."""
-        return f"rtsp://{self.host}:{self.port}/cam"
+        return f"{self.scheme}://{self.host}:{self.port}/cam"
 
     def methods(self) -> list[str]:
         """What was asked, in order."""
@@ -227,11 +228,14 @@ class RtspServer:
 
 
 @contextlib.asynccontextmanager
-async def serve(habits: Habits | None = None, host: str = "127.0.0.1") -> AsyncIterator[RtspServer]:
-    """A camera for the length of a `with`."""
+async def serve(
+    habits: Habits | None = None, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+) -> AsyncIterator[RtspServer]:
+    """A camera for the length of a `with`; rtsps with `tls`."""
     camera = RtspServer(habits or Habits())
     camera.host = host
-    server = await asyncio.start_server(camera._accept, camera.host, 0)
+    camera.scheme = "rtsps" if tls is not None else "rtsp"
+    server = await asyncio.start_server(camera._accept, camera.host, 0, ssl=tls)
     camera.port = server.sockets[0].getsockname()[1]
     try:
         yield camera

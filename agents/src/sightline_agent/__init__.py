@@ -1,0 +1,1 @@
+"""The media agent: one camera, many viewers, one process."""

@@ -1,0 +1,166 @@
+"""The control port: signaling for viewers, status, events and commands for the operator, health and metrics.
+
+`/v1/...` needs a Control token; `/healthz`, `/readyz` and `/metrics` answer everybody and show nothing
+secret; the routes of signaling are handed in and authenticate by themselves. Every error is problem+json.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import BaseRoute, Route
+
+from sightline_agent.control.auth import Authenticator
+from sightline_agent.control.events import EventHub, TooManySubscribersError
+from sightline_agent.control.problems import BugMiddleware, on_http_exception, on_problem
+from sightline_agent.control.status import Agent
+from sightline_agent.errors import ProblemError
+from sightline_model.agent import AgentConfig
+from sightline_model.problems import FieldError, Problem, ProblemCode
+from sightline_model.reasons import EndReason
+
+MAX_CONFIG_BYTES = 256 * 1024
+_EXPOSED_HEADERS = ["Location", "ETag", "Link", "Accept-Patch", "Retry-After"]
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What the routes work on."""
+
+    agent: Agent
+    events: EventHub
+    authenticator: Authenticator
+
+    def routes(self) -> list[BaseRoute]:
+        """The agent's own routes."""
+        return [
+            Route("/v1/status", self.status),
+            Route("/v1/events", self.stream),
+            Route("/v1/config", self.configure, methods=["PUT"]),
+            Route("/v1/sessions/{sid}", self.end_session, methods=["DELETE"]),
+            Route("/healthz", self.healthz),
+            Route("/readyz", self.readyz),
+            Route("/metrics", self.metrics),
+        ]
+
+    def short_status(self) -> BaseRoute:
+        """The same report under the name that programs beside a standalone agent know."""
+        return Route("/status", self.status)
+
+    async def status(self, request: Request) -> Response:
+        """Everything the agent knows."""
+        self.authenticator.control(request)
+        return self._report()
+
+    async def stream(self, request: Request) -> Response:
+        """A snapshot, then what happens."""
+        self.authenticator.control(request)
+        try:
+            subscription = self.events.subscribe()
+        except TooManySubscribersError:
+            problem = Problem(code=ProblemCode.TOO_MANY_REQUESTS, detail="too many event streams are open")
+            raise ProblemError(problem) from None
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return StreamingResponse(subscription.stream(), headers=headers, media_type="text/event-stream")
+
+    async def configure(self, request: Request) -> Response:
+        """Put another configuration of the same camera in force."""
+        self.authenticator.control(request)
+        config = parse_config(await read_body(request, MAX_CONFIG_BYTES))
+        if config.camera.audience != self.agent.config.camera.audience:
+            problem = Problem(code=ProblemCode.CONFLICT, detail="this agent serves another camera")
+            raise ProblemError(problem)
+        if self.agent.config.token_keys and not config.token_keys:
+            detail = "tokenKeys must hold a key, or nobody could ever reach this agent again"
+            raise ProblemError(Problem(code=ProblemCode.INVALID_REQUEST, detail=detail))
+        self.agent.apply(config)
+        return self._report()
+
+    async def end_session(self, request: Request) -> Response:
+        """End a session; the reason is told to everybody who asks for it."""
+        self.authenticator.control(request)
+        name = request.query_params.get("reason", EndReason.REVOKED)
+        try:
+            reason = EndReason(name)
+        except ValueError:
+            known = ", ".join(EndReason)
+            problem = Problem(code=ProblemCode.INVALID_REQUEST, detail=f"the reason must be one of {known}")
+            raise ProblemError(problem) from None
+        if not await self.agent.registry.close(request.path_params["sid"], reason):
+            raise ProblemError(Problem(code=ProblemCode.SESSION_NOT_FOUND))
+        return Response(status_code=204)
+
+    async def healthz(self, request: Request) -> Response:
+        """The process lives and its loop turns."""
+        return PlainTextResponse("ok\n")
+
+    async def readyz(self, request: Request) -> Response:
+        """It takes new sessions."""
+        if not self.agent.ready:
+            return PlainTextResponse("shutting down\n", 503)
+        return PlainTextResponse("ok\n")
+
+    async def metrics(self, request: Request) -> Response:
+        """For Prometheus."""
+        from sightline_agent.metrics import expose  # not needed to start
+
+        page = expose(self.agent, self.events)
+        return Response(page, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    def _report(self) -> Response:
+        body = self.agent.report().model_dump_json(exclude_none=True)
+        return Response(body, headers={"Cache-Control": "no-store"}, media_type="application/json")
+
+
+def build_app(control: Control, signaling: Sequence[BaseRoute], allowed_origins: Sequence[str] = ()) -> Starlette:
+    """The whole application; browsers of `allowed_origins` may call it from their pages."""
+    middleware = [Middleware(BugMiddleware)]
+    if allowed_origins:
+        middleware.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=list(allowed_origins),
+                allow_methods=["GET", "POST", "PATCH", "DELETE"],
+                allow_headers=["Authorization", "Content-Type", "If-Match"],
+                expose_headers=_EXPOSED_HEADERS,
+            )
+        )
+    return Starlette(
+        routes=[*control.routes(), *signaling],
+        middleware=middleware,
+        exception_handlers={ProblemError: on_problem, HTTPException: on_http_exception},
+    )
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The body; ProblemError 413 as soon as it is larger than `limit`."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > limit:
+            detail = f"at most {limit} bytes are accepted"
+            raise ProblemError(Problem(code=ProblemCode.BODY_TOO_LARGE, detail=detail))
+    return bytes(body)
+
+
+def parse_config(body: bytes) -> AgentConfig:
+    """The configuration in a request; ProblemError names the fields that are wrong, never their values."""
+    try:
+        return AgentConfig.model_validate(json.loads(body))
+    except (ValueError, RecursionError) as error:
+        errors = field_errors(error) if isinstance(error, ValidationError) else None
+        detail = "the configuration is not valid" if errors else "the body is no JSON"
+        raise ProblemError(Problem(code=ProblemCode.INVALID_REQUEST, detail=detail, errors=errors)) from None
+
+
+def field_errors(error: ValidationError) -> list[FieldError]:
+    """Which fields are wrong and why, without what was in them."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    return [FieldError(field=".".join(map(str, one["loc"])), message=one["msg"]) for one in found[:20]]

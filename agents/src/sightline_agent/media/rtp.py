@@ -1,0 +1,113 @@
+"""RTP as a camera sends it (RFC 3550): the header, and the order of packets.
+
+Pure. `parse` gives the payload of one packet; `Reorderer` puts packets in order within a small window, so
+that what follows may rely on consecutive sequence numbers and sees a loss as a loss.
+"""
+
+from dataclasses import dataclass
+
+_FIXED_HEADER = 12
+_SEQUENCE_MODULUS = 1 << 16
+
+
+class RtpError(ValueError):
+    """Bytes that are no RTP packet."""
+
+
+@dataclass(frozen=True, slots=True)
+class RtpPacket:
+    """What is needed of one packet."""
+
+    payload_type: int
+    marker: bool
+    sequence: int
+    timestamp: int
+    ssrc: int
+    payload: bytes
+
+
+def parse(data: bytes) -> RtpPacket:
+    """The packet in `data`; CSRC list, header extension and padding are skipped; RtpError if it is none."""
+    if len(data) < _FIXED_HEADER:
+        raise RtpError("shorter than an RTP header")
+    first, second = data[0], data[1]
+    if first >> 6 != 2:
+        raise RtpError("not RTP version 2")
+    start = _FIXED_HEADER + 4 * (first & 0x0F)
+    if first & 0x10:
+        if len(data) < start + 4:
+            raise RtpError("cut in the header extension")
+        start += 4 + 4 * int.from_bytes(data[start + 2 : start + 4], "big")
+    end = len(data)
+    if first & 0x20:
+        padding = data[-1]
+        if padding == 0:
+            raise RtpError("padding of no length")
+        end -= padding
+    if start > end:
+        raise RtpError("header and padding are longer than the packet")
+    return RtpPacket(
+        payload_type=second & 0x7F,
+        marker=bool(second & 0x80),
+        sequence=int.from_bytes(data[2:4], "big"),
+        timestamp=int.from_bytes(data[4:8], "big"),
+        ssrc=int.from_bytes(data[8:12], "big"),
+        payload=data[start:end],
+    )
+
+
+def ahead(sequence: int, expected: int) -> int:
+    """How far `sequence` is ahead of `expected` on the circle of 16 bits: -32768 to 32767."""
+    return (sequence - expected + 0x8000) % _SEQUENCE_MODULUS - 0x8000
+
+
+class Reorderer:
+    """Delivers packets in order; waits for a missing one until `window` later ones have come.
+
+    `lost` counts packets given up, `late` those that came twice or after they had been given up. A jump
+    further than `jump` in either direction (the camera restarted its numbering) begins anew.
+    """
+
+    def __init__(self, window: int = 16, jump: int = 1000) -> None:
+        self._window = window
+        self._jump = jump
+        self._expected: int | None = None
+        self._waiting: dict[int, RtpPacket] = {}
+        self.lost = 0
+        self.late = 0
+
+    def push(self, packet: RtpPacket) -> list[tuple[RtpPacket, bool]]:
+        """Packets now in order; True beside one before which something is missing."""
+        if self._expected is None:
+            self._expected = packet.sequence
+        distance = ahead(packet.sequence, self._expected)
+        if distance == 0 and not self._waiting:  # the everyday case
+            self._expected = (packet.sequence + 1) % _SEQUENCE_MODULUS
+            return [(packet, False)]
+        if abs(distance) > self._jump:
+            self._waiting.clear()
+            self._expected = (packet.sequence + 1) % _SEQUENCE_MODULUS
+            return [(packet, True)]
+        if distance < 0 or packet.sequence in self._waiting:
+            self.late += 1
+            return []
+        self._waiting[packet.sequence] = packet
+        ready = self._run()
+        if len(self._waiting) > self._window:
+            ready += self._skip()
+        return ready
+
+    def _run(self) -> list[tuple[RtpPacket, bool]]:
+        ready = []
+        while self._expected in self._waiting:
+            ready.append((self._waiting.pop(self._expected), False))
+            self._expected = (self._expected + 1) % _SEQUENCE_MODULUS
+        return ready
+
+    def _skip(self) -> list[tuple[RtpPacket, bool]]:
+        expected = self._expected or 0
+        nearest = min(self._waiting, key=lambda sequence: ahead(sequence, expected))
+        self.lost += ahead(nearest, expected)
+        self._expected = nearest
+        ready = self._run()
+        return [(packet, index == 0) for index, (packet, _) in enumerate(ready)]

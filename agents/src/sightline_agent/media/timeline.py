@@ -1,0 +1,37 @@
+"""One line of timestamps for the viewers, whatever the sources behind it do.
+
+A camera that is connected to again starts at a random timestamp. A player that saw time jump backwards would
+wait for hours, so each new run is shifted to begin where the last one ended plus the time that passed
+between. Pure.
+"""
+
+from sightline_agent.media.frames import CLOCK_RATE, Chunk
+
+_MODULUS = 1 << 32
+
+
+class Timeline:
+    """Shifts the timestamps of successive runs of a source into one."""
+
+    def __init__(self) -> None:
+        self._shift: int | None = None
+        self._last = 0
+        self._last_at: float | None = None
+
+    def restart(self) -> None:
+        """The next chunk begins a new run."""
+        self._shift = None
+
+    def place(self, chunk: Chunk, now: float) -> Chunk:
+        """The chunk on the common line; `now` is any monotonic clock in seconds."""
+        if self._shift is None:
+            begin = chunk.timestamp
+            if self._last_at is not None:
+                # At least one tick: two frames never share a timestamp.
+                begin = self._last + max(1, round((now - self._last_at) * CLOCK_RATE))
+            self._shift = (begin - chunk.timestamp) % _MODULUS
+        timestamp = (chunk.timestamp + self._shift) % _MODULUS
+        self._last, self._last_at = timestamp, now
+        if not self._shift:
+            return chunk
+        return Chunk(chunk.payloads, timestamp, chunk.last, chunk.key)

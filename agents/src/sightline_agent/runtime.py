@@ -1,0 +1,238 @@
+"""The agent's parts put together, run, and taken down again.
+
+Starting: the media port and the control port are bound first (a port that is taken ends the process with a
+sentence), then the hub looks at the source; what only viewers need (aiortc, PyAV) is loaded after the control
+port answers.
+
+Stopping is a sequence with a budget for each stage, 5 s in all: let nobody in; say goodbye to the peers; stop
+the source; end the event streams and the control port; close the media port. A stage that takes longer is
+left behind with a warning; the last second is for threads that hang in a library (`__main__`).
+"""
+
+import asyncio
+import contextlib
+import importlib
+import signal
+import socket
+from collections.abc import Awaitable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+import uvicorn
+from starlette.applications import Starlette
+
+from sightline_agent.control.app import Control, build_app
+from sightline_agent.control.auth import Authenticator, LoopbackAuthenticator, TokenAuthenticator
+from sightline_agent.control.events import EventHub
+from sightline_agent.control.status import Agent, Transport
+from sightline_agent.errors import SettingsError
+from sightline_agent.hub import Hub
+from sightline_agent.media.frames import VideoFormat
+from sightline_agent.registry import SessionRegistry
+from sightline_agent.session import Observer, Peer
+from sightline_agent.settings import Settings, load_config
+from sightline_agent.sources.credentials import ReadCredentials, mounted
+from sightline_agent.sources.factory import source_factory
+from sightline_agent.standalone import standalone_config
+from sightline_agent.transport.fanout import FanOut
+from sightline_agent.transport.fanout_choice import choose_fanout
+from sightline_agent.transport.mux import UdpMux
+from sightline_model.agent import AgentConfig
+from sightline_model.reasons import EndReason, SourceReason
+
+if TYPE_CHECKING:
+    from sightline_agent.peers import PeerFactory
+    from sightline_model.agent import SourceReport
+
+_MAIN_CREDENTIALS = "main"
+_BACKLOG = 1024
+_MAX_CONNECTIONS = 4096
+"""To the control port: parked offers, mostly."""
+_PEERS_SECONDS = 2.2
+_TASK_SECONDS = 0.45
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a process is started with."""
+
+    settings: Settings
+    config: AgentConfig
+    read_credentials: ReadCredentials
+
+
+def prepare(settings: Settings) -> Start:
+    """Read what was mounted or named on the command line; SettingsError where it cannot be used."""
+    if settings.standalone:
+        config, credentials = standalone_config(settings)
+        return Start(settings, config, lambda: credentials)
+    read = mounted(settings.credentials / _MAIN_CREDENTIALS)
+    return Start(settings, load_config(settings.config), read)
+
+
+class Runtime:
+    """The parts of one agent process."""
+
+    def __init__(self, start: Start) -> None:
+        settings, config = start.settings, start.config
+        self._settings = settings
+        self.mux = UdpMux(settings.bind, settings.media_port)
+        self._fanout: FanOut = choose_fanout(self.mux)
+        self.hub = Hub(config, source_factory(start.read_credentials), self._fanout)
+        self.registry = SessionRegistry(config, self.hub, self._make_peer)
+        self.stop = asyncio.Event()
+        """Set to end `run`; signals do."""
+        self.control_port = 0
+        """The port that was bound."""
+        self._peers: PeerFactory | None = None
+        self._start = start
+
+    async def run(self) -> None:
+        """Until SIGTERM or SIGINT; raises when a part fails."""
+        control_socket = _listen(self._settings.bind, self._settings.control_port)
+        try:
+            await self.mux.start()
+        except OSError as error:
+            control_socket.close()
+            text = f"UDP {self._settings.bind}:{self._settings.media_port}: {error.strerror}"
+            raise SettingsError(text) from None
+        self.control_port = control_socket.getsockname()[1]
+        transport = Transport(self._fanout.totals, self._datagrams, self.mux.port)
+        self.agent = Agent(self._start.config, self.hub, self.registry, transport)
+        self.events = EventHub(self.agent.report)
+        self.hub.subscribe(self._on_source)
+        self.registry.subscribe(self.events.session)
+        server = _Server(_server_config(self._app()))
+        tasks = {
+            "control": asyncio.create_task(server.serve([control_socket]), name="control"),
+            "hub": asyncio.create_task(self.hub.run(), name="hub"),
+            "events": asyncio.create_task(self.events.run(), name="events"),
+        }
+        _log.info(
+            "agent started",
+            camera=self.agent.config.camera.audience,
+            control=f"{self._settings.bind}:{self.control_port}/tcp",
+            media=f"{self._settings.bind}:{self.mux.port}/udp",
+            fanout=type(self._fanout).__name__,
+        )
+        warm = asyncio.create_task(asyncio.to_thread(importlib.import_module, "sightline_agent.peers"))
+        try:
+            await self._until_stopped(tasks)
+        finally:
+            await self._stop(server, tasks)
+            warm.cancel()
+
+    def _app(self) -> Starlette:
+        from sightline_agent.signaling.offer import offer_routes
+        from sightline_agent.signaling.whep import whep_routes
+
+        authenticator: Authenticator
+        if self._settings.standalone:
+            authenticator = LoopbackAuthenticator(self.agent.config.camera.audience)
+        else:
+            authenticator = TokenAuthenticator(lambda: self.agent.config)
+        control = Control(self.agent, self.events, authenticator)
+        signaling = [
+            *whep_routes(self.registry, authenticator.viewer),
+            *offer_routes(self.registry, authenticator.viewer),
+        ]
+        if self._settings.standalone:
+            signaling.append(control.short_status())
+        return build_app(control, signaling, self._settings.allowed_origins)
+
+    def _make_peer(self, sid: str, format_: VideoFormat, observer: Observer) -> Peer:
+        if self._peers is None:
+            from sightline_agent.peers import PeerFactory
+            from sightline_agent.transport.dtls import new_certificate
+
+            advertise = lambda: self.agent.config.advertise  # noqa: E731
+            self._peers = PeerFactory(self.mux, self._fanout, new_certificate(), advertise)
+        return self._peers.make(sid, format_, observer)
+
+    def _on_source(self, report: "SourceReport") -> None:
+        self.events.source(report)
+        _log.info("source", state=report.reason, message=report.message, viewers=self.registry.viewers)
+        if report.reason is SourceReason.IDLE:
+            self.registry.source_ended()
+
+    def _datagrams(self) -> dict[str, int]:
+        return {str(kind): number for kind, number in self.mux.counters.items()}
+
+    async def _until_stopped(self, tasks: dict[str, "asyncio.Task[None]"]) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop.set)
+        stopped = asyncio.create_task(self.stop.wait(), name="stop")
+        done, _ = await asyncio.wait({stopped, *tasks.values()}, return_when=asyncio.FIRST_COMPLETED)
+        if stopped in done:
+            return
+        stopped.cancel()
+        for name, task in tasks.items():
+            if task in done:
+                task.result()
+                raise RuntimeError(f"{name} ended by itself")
+
+    async def _stop(self, server: "_Server", tasks: dict[str, "asyncio.Task[None]"]) -> None:
+        self.agent.ready = False
+        _log.info("agent stops", viewers=self.registry.viewers)
+        goodbye = self.registry.shutdown(EndReason.AGENT_LOST, "the agent is shutting down")
+        await _stage("peers", goodbye, _PEERS_SECONDS)
+        await _stage("source", _cancelled(tasks["hub"]), _TASK_SECONDS)
+        self.events.close()
+        await _stage("events", _cancelled(tasks["events"]), _TASK_SECONDS)
+        server.should_exit = True
+        await _stage("control port", asyncio.wait({tasks["control"]}), _TASK_SECONDS)
+        await _stage("control port", _cancelled(tasks["control"]), _TASK_SECONDS)
+        self.mux.close()
+        _log.info("agent stopped")
+
+
+class _Server(uvicorn.Server):
+    """Signals are the runtime's business."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _server_config(app: Starlette) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,  # who is local is decided by the connection
+        server_header=False,
+        timeout_keep_alive=30,
+        limit_concurrency=_MAX_CONNECTIONS,
+        timeout_graceful_shutdown=1,
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+        sock.listen(_BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise SettingsError(f"TCP {host}:{port}: {error.strerror}") from None
+    sock.setblocking(False)
+    return sock
+
+
+async def _cancelled(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.wait({task})
+
+
+async def _stage(name: str, work: Awaitable[object], budget: float) -> None:
+    try:
+        await asyncio.wait_for(work, budget)
+    except TimeoutError:
+        _log.warning("shutdown stage took too long", stage=name, budget=budget)

@@ -1,0 +1,326 @@
+"""One session: its task, its state, its peer.
+
+The task alone owns the state and drives `sightline_model.lifecycle`; the registry and the peer put messages into the
+inbox. Whatever ends a session, its cleanup runs once: the peer closed, the hub told, a waiting client answered.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+import structlog
+
+from sightline_agent.errors import ProblemError
+from sightline_agent.media.frames import VideoFormat
+from sightline_agent.signaling.sessions import Opened, OpenRequest
+from sightline_agent.sources.base import SourceError
+from sightline_model import lifecycle
+from sightline_model.agent import AgentConfig, SessionReport
+from sightline_model.lifecycle import Effect, Input
+from sightline_model.problems import Problem, ProblemCode, source_problem
+from sightline_model.reasons import EndReason, SourceReason
+from sightline_model.session import SessionPhase
+
+_SOURCE_RETRY_SECONDS = 3
+_ACK_EVERY_SECONDS = 2.0
+_SILENCE_SECONDS = 15.0
+"""The peer itself notices silence earlier; this holds if it should not."""
+_ANSWER_MARGIN_SECONDS = 3.0
+_CLOSE_SECONDS = 2.0
+_INBOX = 64
+
+_log = structlog.get_logger(__name__)
+
+
+class Viewers(Protocol):
+    """The hub, as far as sessions need it."""
+
+    async def attach(self) -> VideoFormat: ...
+
+    def detach(self) -> None: ...
+
+    def want_key_frame(self) -> None: ...
+
+
+class Peer(Protocol):
+    """One viewer's peer connection (`peers.Peer`)."""
+
+    @property
+    def etag(self) -> str: ...
+
+    def answer(self, offer: str) -> str: ...
+
+    def trickle(self, fragment: str) -> str | None: ...
+
+    async def run(self) -> None: ...
+
+    def close(self, reason: EndReason) -> None: ...
+
+
+class Observer(Protocol):
+    """What a peer tells; called on the loop."""
+
+    def connected(self) -> None: ...
+
+    def media(self) -> None: ...
+
+    def alive(self) -> None: ...
+
+    def key_frame_wanted(self) -> None: ...
+
+    def closed(self, reason: EndReason, message: str) -> None: ...
+
+
+MakePeer = Callable[[str, VideoFormat, Observer], Peer]
+
+
+class Home(Protocol):
+    """Where a session lives: the registry."""
+
+    hub: Viewers
+    make_peer: MakePeer
+    wall: Callable[[], datetime]
+    acks_dropped: int
+    key_frames_wanted: int
+
+    def publish(self, report: SessionReport) -> None:
+        """Something about the session changed."""
+        ...
+
+    def retire(self, session: "Session") -> None:
+        """The session has ended and cleaned up."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """Message: the session is to end, or its peer has."""
+
+    reason: EndReason
+    text: str = ""
+
+
+class Connected:
+    """Message: the peer connection stands."""
+
+
+Message = Input | Closed | Connected
+
+_INPUT_OF = {reason: given for given, reason in lifecycle.END_REASONS.items()}
+
+
+class Session:
+    """One session: its task, its state, its peer."""
+
+    def __init__(self, home: Home, request: OpenRequest, config: AgentConfig) -> None:
+        self._home = home
+        self.request = request
+        self.peer: Peer | None = None
+        self.attached = False
+        self.opened: asyncio.Future[Opened] = asyncio.get_running_loop().create_future()
+        self._inbox: asyncio.Queue[Message] = asyncio.Queue(_INBOX)
+        self._config = _lifecycle_config(config)
+        self._state = lifecycle.begin(self._now(), self._config)
+        self._task: asyncio.Task[None] | None = None
+        self._answering: asyncio.Task[None] | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._ending: Closed | None = None
+        self._problem: Problem | None = None
+        self._acked_at = 0.0
+        self._times: dict[str, datetime] = {"requested_at": home.wall()}
+
+    def start(self) -> None:
+        self._home.publish(self.report())
+        self._task = asyncio.create_task(self._live(), name=f"session {self.request.sid}")
+
+    def tell(self, message: Message) -> None:
+        """Put a message into the inbox. When it is full the message is dropped and counted; an end takes the oldest's
+        place instead."""
+        if isinstance(message, Closed):
+            if self._ending is not None or self._state.ended:
+                return
+            self._ending = message
+        if self._inbox.full():
+            self._home.acks_dropped += 1
+            if not isinstance(message, Closed):
+                return
+            self._inbox.get_nowait()
+        self._inbox.put_nowait(message)
+
+    async def wait(self) -> None:
+        """Until the session has ended."""
+        if self._task is not None:
+            await asyncio.wait({self._task})
+
+    def report(self) -> SessionReport:
+        reason = self._state.end_reason
+        text = ""
+        if reason is not None and self._ending is not None:
+            reason, text = self._ending.reason, self._ending.text
+        return SessionReport(
+            id=self.request.sid,
+            user=self.request.user,
+            role=self.request.role,
+            transport=self.request.transport,
+            phase=self._state.state,
+            end_reason=reason,
+            message=text,
+            **self._times,
+        )
+
+    # What the peer tells (Observer)
+
+    def connected(self) -> None:
+        self.tell(Connected())
+        self._home.hub.want_key_frame()
+
+    def media(self) -> None:
+        self.tell(Input.MEDIA)
+
+    def alive(self) -> None:
+        now = self._now()
+        if now - self._acked_at >= _ACK_EVERY_SECONDS:  # receiver reports may come every second from each viewer
+            self._acked_at = now
+            self.tell(Input.ACK)
+
+    def key_frame_wanted(self) -> None:
+        self._home.key_frames_wanted += 1
+        self._home.hub.want_key_frame()
+
+    def closed(self, reason: EndReason, message: str) -> None:
+        self.tell(Closed(reason, message))
+
+    # The task
+
+    async def _live(self) -> None:
+        self._answering = asyncio.create_task(self._answer(), name=f"answer {self.request.sid}")
+        try:
+            while not self._state.ended:
+                await self._turn()
+        finally:
+            if not self._state.ended:  # the task itself was cancelled, or there is a bug in it
+                self._state, _ = lifecycle.step(self._state, Input.AGENT_LOST, self._now(), self._config)
+                await self._cleanup()
+
+    async def _turn(self) -> None:
+        deadline = self._state.next_deadline()
+        delay = None if deadline is None else max(deadline - self._now(), 0.0)
+        message: Message | None = None
+        try:
+            async with asyncio.timeout(delay):
+                message = await self._inbox.get()
+        except TimeoutError:
+            pass
+        await self._apply(message)
+
+    async def _apply(self, message: Message | None) -> None:
+        now = self._now()
+        if message is None:
+            self._state, effects = lifecycle.tick(self._state, now, self._config)
+        elif isinstance(message, Connected):
+            self._times.setdefault("connected_at", self._home.wall())
+            effects = (Effect.NOTIFY_STATUS,)
+        elif isinstance(message, Closed):
+            # Reasons that the machine has no input for end it like a revocation; the report names them as they are.
+            given = _INPUT_OF.get(message.reason, Input.REVOKED)
+            if given is Input.REJECTED and self._state.state is SessionPhase.STREAMING:
+                given = Input.REVOKED
+            self._state, effects = lifecycle.step(self._state, given, now, self._config)
+        else:
+            self._state, effects = lifecycle.step(self._state, message, now, self._config)
+            if message is Input.ANSWERED:
+                self._times["answered_at"] = self._home.wall()
+            elif message is Input.MEDIA:
+                self._times.setdefault("first_media_at", self._home.wall())
+        await self._carry_out(effects)
+
+    async def _carry_out(self, effects: lifecycle.Effects) -> None:
+        for effect in effects:
+            match effect:
+                case Effect.NOTIFY_STATUS:
+                    if self._state.ended:
+                        self._times["ended_at"] = self._home.wall()
+                    else:
+                        self._home.publish(self.report())
+                case Effect.ON_TIMEOUT | Effect.ON_ACK_MISSED:
+                    _log.info("session timed out", session=self.request.sid, phase=self._state.state)
+                case Effect.SEND_KEEP_ALIVE:
+                    pass  # sender reports are the peer's business
+                case Effect.CLEANUP:
+                    await self._cleanup()
+
+    async def _answer(self) -> None:
+        """Wait for the source, make the peer, answer the offer. The session's task hears how it went."""
+        try:
+            format_ = await self._home.hub.attach()
+            self.attached = True
+            self.tell(Input.ACCEPTED)
+            self.peer = self._home.make_peer(self.request.sid, format_, self)
+            answer = self.peer.answer(self.request.offer)
+        except SourceError as error:
+            self._problem = source_problem(error.reason, str(error), _SOURCE_RETRY_SECONDS)
+            lost = error.reason is not SourceReason.IDLE
+            self.tell(Closed(EndReason.SOURCE_LOST if lost else EndReason.AGENT_LOST, str(error)))
+        except ProblemError as error:
+            self._problem = error.problem
+            self.tell(Closed(EndReason.REJECTED, str(error)))
+        except Exception:
+            _log.exception("session could not be answered", session=self.request.sid)
+            self._problem = Problem(code=ProblemCode.INTERNAL)
+            self.tell(Closed(EndReason.REJECTED, "internal error"))
+        else:
+            self._running = asyncio.create_task(self._run_peer(self.peer), name=f"peer {self.request.sid}")
+            self.tell(Input.ANSWERED)
+            if not self.opened.done():
+                self.opened.set_result(Opened(self.request.sid, answer, self.peer.etag))
+
+    async def _run_peer(self, peer: Peer) -> None:
+        try:
+            await peer.run()
+        except Exception:
+            _log.exception("peer failed", session=self.request.sid)
+            self.tell(Closed(EndReason.HANGUP, "the peer connection failed"))
+        else:
+            self.tell(Closed(EndReason.HANGUP))
+
+    async def _cleanup(self) -> None:
+        if self._answering is not None:
+            self._answering.cancel()
+            await asyncio.wait({self._answering})
+        reason = self.report().end_reason or EndReason.HANGUP
+        if self.peer is not None:
+            self.peer.close(reason)
+        if self._running is not None:
+            _, pending = await asyncio.wait({self._running}, timeout=_CLOSE_SECONDS)
+            if pending:
+                _log.warning("peer did not close in time", session=self.request.sid)
+                self._running.cancel()
+                await asyncio.wait({self._running})
+        if self.attached:
+            self.attached = False
+            self._home.hub.detach()
+        if not self.opened.done():
+            self.opened.set_exception(ProblemError(self._problem or _ended_problem(reason)))
+            self.opened.exception()  # retrieved: a client that went away asks no more
+        self._times.setdefault("ended_at", self._home.wall())
+        self._home.retire(self)
+        self._home.publish(self.report())
+        _log.info("session ended", session=self.request.sid, reason=self.report().end_reason)
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+
+def _lifecycle_config(config: AgentConfig) -> lifecycle.Config:
+    return lifecycle.Config(
+        ack_timeout=_SILENCE_SECONDS,
+        max_missed_acks=1,
+        connect_timeout=config.lifecycle.connect_timeout,
+        answer_timeout=config.lifecycle.start_timeout + _ANSWER_MARGIN_SECONDS,
+    )
+
+
+def _ended_problem(reason: EndReason) -> Problem:
+    return Problem(code=ProblemCode.SESSION_NOT_FOUND, detail=f"the session ended before it began: {reason}")

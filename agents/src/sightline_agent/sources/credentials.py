@@ -1,0 +1,63 @@
+"""User name and password of a camera: from a mounted Secret, or from a URL given on the command line.
+
+Read anew each time a source is made, so a corrected Secret is used by the next attempt without a restart.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import SplitResult, unquote, urlsplit
+
+_MAX_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Shown nowhere: no repr, no str."""
+
+    username: str
+    password: str
+
+    def __repr__(self) -> str:
+        return "Credentials(...)"
+
+
+ReadCredentials = Callable[[], Credentials | None]
+
+
+def no_credentials() -> Credentials | None:
+    """For sources that need none."""
+    return None
+
+
+def mounted(directory: Path) -> ReadCredentials:
+    """Reads the files `username` and `password` in `directory`; None while there are none."""
+
+    def read() -> Credentials | None:
+        username, password = _file(directory / "username"), _file(directory / "password")
+        if username is None and password is None:
+            return None
+        return Credentials(username or "", password or "")
+
+    return read
+
+
+def split_url(url: str) -> tuple[str, Credentials | None]:
+    """The URL without user name and password, and those."""
+    parts = urlsplit(url)
+    userinfo, at, host = parts.netloc.rpartition("@")
+    if not at:
+        return url, None
+    username, _, password = userinfo.partition(":")
+    clean = SplitResult(parts.scheme, host, parts.path, parts.query, parts.fragment).geturl()
+    return clean, Credentials(unquote(username), unquote(password))
+
+
+def _file(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_BYTES)
+    except OSError:
+        return None
+    # Editors and `echo` leave a newline that nobody meant to be part of the password.
+    return data.decode("utf-8", "replace").rstrip("\r\n")

@@ -1,0 +1,36 @@
+"""From a camera's source description to something that runs.
+
+The one place that knows which kinds there are. Implementations are imported where they are needed, so an
+agent for an RTSP camera never loads PyAV.
+"""
+
+from collections.abc import Callable
+
+from sightline_agent.sources.base import Source, SourceError
+from sightline_agent.sources.credentials import ReadCredentials
+from sightline_model.camera import Source as SourceSpec
+from sightline_model.reasons import SourceReason
+
+MakeSource = Callable[[SourceSpec], Source]
+
+
+def source_factory(read_credentials: ReadCredentials) -> MakeSource:
+    """A factory whose sources use the credentials that are there when they are made."""
+
+    def make(spec: SourceSpec) -> Source:
+        if spec.rtsp is not None:
+            from sightline_agent.sources.rtsp.source import RtspSource
+
+            return RtspSource(spec.rtsp, read_credentials())
+        if spec.test_pattern is not None:
+            from sightline_agent.sources.test_pattern import TestPattern
+
+            return TestPattern(spec.test_pattern)
+        if spec.file is not None:
+            from sightline_agent.sources.file import ClipFile
+
+            return ClipFile(spec.file)
+        kind = spec.kind or "none"
+        raise SourceError(SourceReason.PROTOCOL_ERROR, f"this version of the agent has no source of kind {kind}")
+
+    return make

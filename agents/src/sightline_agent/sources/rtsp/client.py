@@ -1,0 +1,207 @@
+"""One connection to a camera: requests, answers, challenges. Every failure leaves as a SourceError.
+
+Not a general client: one request is under way at a time, and what the camera sends meanwhile is kept in order
+for whoever reads the stream afterwards.
+"""
+
+import asyncio
+import hashlib
+import secrets
+import socket
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from sightline_agent.sources.base import SourceError
+from sightline_agent.sources.credentials import Credentials
+from sightline_agent.sources.rtsp import auth, messages
+from sightline_agent.sources.rtsp.messages import Status
+from sightline_agent.sources.rtsp.wire import Message, Packet, Splitter, WireError
+from sightline_model.reasons import SourceReason
+
+CONNECT_SECONDS = 4.0
+ANSWER_SECONDS = 4.0
+_READ_BYTES = 256 * 1024
+_MAX_EARLY = 4096
+"""Packets that may overtake the answer to PLAY; more is no camera."""
+_DEFAULT_PORTS = {"rtsp": 554, "rtsps": 322}
+_HARMLESS_REQUESTS = ("OPTIONS", "GET_PARAMETER", "SET_PARAMETER")
+
+Headers = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response with its status."""
+
+    status: Status
+    message: Message
+
+
+class Connection:
+    """An open connection. Use `connect`."""
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, credentials: Credentials | None
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._credentials = credentials
+        self._authorizer: auth.Authorizer | None = None
+        self._splitter = Splitter()
+        self._sequence = 0
+        self._early: list[Packet | Message] = []
+
+    async def call(self, method: str, url: str, headers: Headers = ()) -> Answer:
+        """Send a request and wait for its answer; a challenge is answered once."""
+        answer = await self._call(method, url, headers)
+        for again in (False, True):
+            # A second time only if the camera says that it was the nonce that had expired, not the password.
+            if answer.status.code != 401 or (not self._challenged(answer.message).stale and again):
+                break
+            answer = await self._call(method, url, headers)
+        if answer.status.code in (401, 403):
+            text = "the camera refuses the user name or the password"
+            if answer.status.code == 403:
+                text = "the camera forbids access to this stream"
+            raise SourceError(SourceReason.AUTHENTICATION_FAILED, text)
+        return answer
+
+    def send(self, method: str, url: str, headers: Headers = ()) -> int:
+        """Send a request whose answer is read from the stream; its number."""
+        self._sequence += 1
+        fields = list(headers)
+        if self._authorizer is not None:
+            fields.append(("Authorization", self._authorizer.field_for(method, url)))
+        self._writer.write(messages.request(method, url, self._sequence, fields))
+        return self._sequence
+
+    async def receive(self) -> list[Packet | Message]:
+        """What comes next; SourceError when the camera hangs up or makes no sense."""
+        if self._early:
+            early, self._early = self._early, []
+            return early
+        return await self._read()
+
+    def reply(self, request: Message) -> None:
+        """Answer a request of the camera."""
+        method = request.start.partition(" ")[0]
+        line = "200 OK" if method in _HARMLESS_REQUESTS else "501 Not Implemented"
+        number = messages.sequence(request)
+        self._writer.write(f"{messages.VERSION} {line}\r\nCSeq: {number or 0}\r\n\r\n".encode())
+
+    def renew(self, answer: Message) -> bool:
+        """Take the new nonce of a 401; False where it cannot be answered."""
+        try:
+            self._challenged(answer)
+        except SourceError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Hang up; what was written still goes out."""
+        self._writer.close()
+
+    async def _call(self, method: str, url: str, headers: Headers) -> Answer:
+        number = self.send(method, url, headers)
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await self._answer(number)
+        except TimeoutError:
+            raise SourceError(
+                SourceReason.UNREACHABLE, f"the camera did not answer {method} within {ANSWER_SECONDS:g} s"
+            ) from None
+
+    async def _answer(self, number: int) -> Answer:
+        while True:
+            found: Answer | None = None
+            for item in await self._read():
+                status = messages.status(item) if isinstance(item, Message) else None
+                if found is None and isinstance(item, Message) and status is not None:
+                    if messages.sequence(item) in (number, None) and status.code >= 200:
+                        found = Answer(status, item)
+                elif isinstance(item, Message) and status is None:
+                    self.reply(item)
+                elif len(self._early) < _MAX_EARLY:
+                    self._early.append(item)
+            if found is not None:
+                return found
+
+    async def _read(self) -> list[Packet | Message]:
+        try:
+            data = await self._reader.read(_READ_BYTES)
+        except OSError as error:
+            raise SourceError(SourceReason.UNREACHABLE, "the connection to the camera broke") from error
+        if not data:
+            raise SourceError(SourceReason.UNREACHABLE, "the camera closed the connection")
+        try:
+            return self._splitter.feed(data)
+        except WireError as error:
+            text = f"what the camera sends is no RTSP: {error}"
+            raise SourceError(SourceReason.PROTOCOL_ERROR, text) from error
+
+    def _challenged(self, answer: Message) -> auth.Challenge:
+        """Prepare to answer a 401."""
+        if self._credentials is None:
+            text = "the camera asks for a user name and a password, and none are set"
+            raise SourceError(SourceReason.AUTHENTICATION_FAILED, text)
+        challenge = auth.choose(answer.all("www-authenticate"))
+        if challenge is None:
+            text = "the camera asks for a kind of authentication that is not known here"
+            raise SourceError(SourceReason.AUTHENTICATION_FAILED, text)
+        self._authorizer = auth.Authorizer(challenge, self._credentials, lambda: secrets.token_hex(8))
+        return challenge
+
+
+async def connect(url: str, fingerprint: str | None, credentials: Credentials | None) -> Connection:
+    """Open the connection that a URL names; SourceError where there is none to be had."""
+    parts = urlsplit(url)
+    host, port = _address(url)
+    context = _tls(fingerprint) if parts.scheme == "rtsps" else None
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            reader, writer = await asyncio.open_connection(host, port, ssl=context, limit=4 * _READ_BYTES)
+    except TimeoutError:
+        text = f"{host}:{port} did not answer within {CONNECT_SECONDS:g} s"
+        raise SourceError(SourceReason.UNREACHABLE, text) from None
+    except socket.gaierror as error:
+        raise SourceError(SourceReason.UNREACHABLE, f"the name {host} cannot be resolved") from error
+    except ssl.SSLError as error:
+        text = f"no secure connection to {host}:{port}: {error.reason or 'handshake failed'}"
+        raise SourceError(SourceReason.UNREACHABLE, text) from error
+    except OSError as error:
+        text = f"{host}:{port} cannot be reached: {error.strerror or 'no connection'}"
+        raise SourceError(SourceReason.UNREACHABLE, text) from error
+    if context is not None and fingerprint is not None:
+        _verify(writer, fingerprint)
+    return Connection(reader, writer, credentials)
+
+
+def _address(url: str) -> tuple[str, int]:
+    parts = urlsplit(url)
+    try:
+        host, port = parts.hostname, parts.port or _DEFAULT_PORTS[parts.scheme]
+    except (ValueError, KeyError):
+        host, port = None, 0
+    if not host:
+        raise SourceError(SourceReason.PROTOCOL_ERROR, "the address of the camera is not valid")
+    return host, port
+
+
+def _tls(fingerprint: str | None) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if fingerprint is not None:  # a certificate that the camera made itself: known by what it is
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _verify(writer: asyncio.StreamWriter, fingerprint: str) -> None:
+    tls: ssl.SSLObject = writer.get_extra_info("ssl_object")
+    certificate = tls.getpeercert(binary_form=True) or b""
+    found = hashlib.sha256(certificate).hexdigest()
+    if not secrets.compare_digest(found, fingerprint.replace(":", "").lower()):
+        writer.close()
+        text = f"the camera's certificate has another fingerprint: {found}"
+        raise SourceError(SourceReason.UNREACHABLE, text)

@@ -1,0 +1,117 @@
+"""The byte stream of an RTSP connection cut into RTSP messages and interleaved packets (RFC 2326 section 10.12).
+
+Pure and bounded: a camera may send anything. Whatever is neither a packet nor a message ends the connection,
+because after it nothing tells where the next one begins.
+"""
+
+from dataclasses import dataclass
+
+MAX_HEAD = 16 * 1024
+MAX_BODY = 128 * 1024
+_DOLLAR = 0x24
+_END = b"\r\n\r\n"
+_FRAME_HEADER = 4
+_LONGEST_METHOD = 24
+
+
+class WireError(ValueError):
+    """Bytes that are no RTSP; the message holds none of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """An interleaved binary frame."""
+
+    channel: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A response or, rarely, a request of the camera: first line, header fields, body."""
+
+    start: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+    def header(self, name: str) -> str:
+        """The first field of that name; empty where there is none."""
+        return next((value for key, value in self.headers if key == name), "")
+
+    def all(self, name: str) -> list[str]:
+        """Every field of that name."""
+        return [value for key, value in self.headers if key == name]
+
+
+class Splitter:
+    """Bytes in, packets and messages out."""
+
+    def __init__(self) -> None:
+        self._buffer = b""
+
+    def feed(self, data: bytes) -> list[Packet | Message]:
+        """What is complete now; WireError where the stream makes no sense."""
+        buffer = self._buffer + data if self._buffer else data
+        position, found = 0, list[Packet | Message]()
+        while position < len(buffer):
+            item, size = _packet(buffer, position) if buffer[position] == _DOLLAR else _message(buffer, position)
+            if item is None and size == 0:
+                break
+            position += size
+            if item is not None:
+                found.append(item)
+        self._buffer = buffer[position:]
+        return found
+
+
+def _packet(buffer: bytes, position: int) -> tuple[Packet | None, int]:
+    if len(buffer) - position < _FRAME_HEADER:
+        return None, 0
+    size = int.from_bytes(buffer[position + 2 : position + 4], "big")
+    end = position + _FRAME_HEADER + size
+    if len(buffer) < end:
+        return None, 0
+    return Packet(buffer[position + 1], buffer[position + _FRAME_HEADER : end]), _FRAME_HEADER + size
+
+
+def _message(buffer: bytes, position: int) -> tuple[Message | None, int]:
+    if buffer[position] in b"\r\n":  # some servers end a body with one line break too many
+        return None, 1
+    _require_text(buffer[position : position + _LONGEST_METHOD])
+    end = buffer.find(_END, position, position + MAX_HEAD + len(_END))
+    if end < 0:
+        if len(buffer) - position > MAX_HEAD:
+            raise WireError("a message without an end")
+        return None, 0
+    start, headers = _head(buffer[position:end])
+    size = _content_length(headers)
+    body = end + len(_END)
+    if len(buffer) < body + size:
+        return None, 0
+    return Message(start, headers, buffer[body : body + size]), body + size - position
+
+
+def _require_text(begin: bytes) -> None:
+    """A message begins with letters: `RTSP/1.0 200 ...` or a method."""
+    word = begin.split(b" ", 1)[0].split(b"/", 1)[0]
+    if not (word.isalpha() or word.replace(b"_", b"").isalpha()) or not word.isupper():
+        raise WireError("neither a packet nor a message")
+    if word == b"HTTP":
+        raise WireError("an HTTP server")
+
+
+def _head(data: bytes) -> tuple[str, tuple[tuple[str, str], ...]]:
+    lines = data.decode("utf-8", "replace").split("\r\n")
+    headers = []
+    for line in lines[1:]:
+        name, colon, value = line.partition(":")
+        if colon:
+            headers.append((name.strip().lower(), value.strip()))
+    return lines[0], tuple(headers)
+
+
+def _content_length(headers: tuple[tuple[str, str], ...]) -> int:
+    text = next((value for name, value in headers if name == "content-length"), "0")
+    if not (text.isascii() and text.isdigit()) or int(text[:9]) > MAX_BODY:
+        raise WireError("a body of impossible length")
+    return int(text[:9])

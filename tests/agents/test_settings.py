@@ -1,0 +1,131 @@
+"""How the process is started, and what it answers to those who start it wrongly."""
+
+import logging
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+
+from sightline_agent.__main__ import run
+from sightline_agent.errors import SettingsError
+from sightline_agent.runtime import prepare
+from sightline_agent.settings import parse
+from sightline_agent.standalone import parse_source
+from sightline_model.agent import AgentConfig, CameraIdentity
+from sightline_model.camera import Source
+from sightline_model.camera import TestPatternSource as TestPatternSpec
+
+CONFIG = AgentConfig(
+    camera=CameraIdentity(namespace="default", name="door", uid="1"), source=Source(test_pattern=TestPatternSpec())
+)
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No address from outside; what `run` does to logging is undone."""
+    monkeypatch.delenv("POD_IP", raising=False)
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.getLogger("sightline_agent").setLevel(logging.NOTSET)
+    structlog.reset_defaults()
+
+
+def mount(folder: Path, text: str = CONFIG.model_dump_json()) -> list[str]:
+    (folder / "agent.json").write_text(text)
+    return ["--config", str(folder), "--credentials", str(folder / "credentials")]
+
+
+def test_in_a_pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POD_IP", "127.77.0.2")
+    settings = parse(mount(tmp_path))
+    assert (settings.bind, settings.control_port, settings.media_port) == ("127.77.0.2", 8080, 5004)
+    start = prepare(settings)
+    assert start.config == CONFIG
+    assert start.read_credentials() is None
+    secret = tmp_path / "credentials" / "main"
+    secret.mkdir(parents=True)
+    (secret / "username").write_text("admin\n")
+    (secret / "password").write_text("hunter2\n")
+    found = start.read_credentials()
+    assert found is not None
+    assert (found.username, found.password) == ("admin", "hunter2")
+
+
+def test_without_a_pod_address_every_address_is_bound(tmp_path: Path) -> None:
+    assert parse(mount(tmp_path)).bind == "0.0.0.0"
+
+
+def test_standalone() -> None:
+    arguments = ["--standalone", "--source", "rtsp://admin:hun%40ter2@cam:554/x?y=1", "--port", "0", "--udp-port", "0"]
+    settings = parse([*arguments, "--allowed-origin", "https://a.example", "--allowed-origin", "https://b.example"])
+    assert settings.bind == "127.0.0.1"
+    assert settings.allowed_origins == ("https://a.example", "https://b.example")
+    start = prepare(settings)
+    assert start.config.source.rtsp is not None
+    assert start.config.source.rtsp.url == "rtsp://cam:554/x?y=1"
+    credentials = start.read_credentials()
+    assert credentials is not None
+    assert (credentials.username, credentials.password) == ("admin", "hun@ter2")
+    assert "hun" not in repr(settings) + repr(start)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("test", "testPattern"),
+        ("testpattern://?width=640&height=360&fps=15", "testPattern"),
+        ("rtsp://cam/x", "rtsp"),
+        ("/videos/clip.mp4", "file"),
+        ("clip.mp4", "file"),
+        ("file:///videos/clip.mp4", "file"),
+        ("https://example.org/clip.mp4", "file"),
+    ],
+)
+def test_sources(text: str, kind: str) -> None:
+    assert parse_source(text)[0].kind == kind
+
+
+@pytest.mark.parametrize("text", ["ftp://x/y", "rtsp://", "rtsp://a:secret@/x", "testpattern://?colour=red", ""])
+def test_sources_that_are_none(text: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        parse_source(text)
+    assert "secret" not in str(caught.value)
+
+
+BAD_STARTS = [
+    (["--standalone"], "--source"),
+    (["--standalone", "--source", "test", "--port", "99999"], "control_port"),
+    (["--standalone", "--source", "test", "--host", "example.org"], "host"),
+    (["--config", "/nowhere"], "/nowhere/agent.json cannot be read"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), BAD_STARTS)
+def test_wrong_starts_end_with_a_sentence(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_ends_with_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert run(["--standalone", "--source", "test", "--port", port, "--udp-port", "0"]) == 2
+    assert f"127.0.0.1:{port}" in capsys.readouterr().err
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as media:
+        media.bind(("127.0.0.1", 0))
+        port = str(media.getsockname()[1])
+        assert run(["--standalone", "--source", "test", "--port", "0", "--udp-port", port]) == 2
+    assert f"UDP 127.0.0.1:{port}" in capsys.readouterr().err
+
+
+def test_a_broken_configuration_ends_with_the_field(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = '{"camera": {"namespace": "a", "name": "b", "uid": "c"}, "source": {"rtsp": {"url": "rtsp://u:secret@c/"}}}'
+    assert run(mount(tmp_path, wrong)) == 2
+    said = capsys.readouterr().err
+    assert "source.rtsp" in said
+    assert "secret" not in said
