@@ -1,0 +1,319 @@
+"""One event stream per agent pod, kept alive: how the operator hears of sources and sessions, and tells agents things.
+
+A link begins as soon as its pod has an address (the kubelet's Ready comes a second later), reconnects with jittered
+backoff, and treats 15 s without a byte as a broken stream: agents send a comment every 5 s. What was heard is in
+`heard.Heard`; listeners learn which pod has news and look again.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+import aiohttp
+from pydantic import TypeAdapter, ValidationError
+
+from sightline_model.agent import CONTROL_PORT, AgentConfig, AgentEvent, AgentReport, CameraIdentity
+from sightline_model.reasons import EndReason
+from sightline_model.tokens import Signer
+from sightline_operator.backoff import Backoff
+from sightline_operator.clock import Clock, utc_now
+from sightline_operator.errors import AgentCallError
+from sightline_operator.facts import LinkState
+from sightline_operator.heard import Heard, News
+from sightline_operator.sse import EventTooLargeError, ServerEvent, SseParser
+
+log = logging.getLogger(__name__)
+
+SILENCE_SECONDS = 15.0
+CONNECT_SECONDS = 3.0
+CALL_SECONDS = 5.0
+RECONNECT = Backoff(base=0.2, cap=5.0)
+NEVER_ANSWERED = Backoff(base=0.3, cap=30.0)
+EAGER_SECONDS = 15.0
+"""A new pod is asked again at once for so long: it is about to listen."""
+CONTROL_USER = "sightline-operator"
+_EVENT: TypeAdapter[AgentEvent] = TypeAdapter(AgentEvent)
+_MAX_REPORT_BYTES = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class AgentTarget:
+    """One agent pod and where it listens."""
+
+    namespace: str
+    pod: str
+    pod_uid: str
+    camera: CameraIdentity
+    address: str
+    port: int = CONTROL_PORT
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Namespace and name of the pod."""
+        return self.namespace, self.pod
+
+    @property
+    def base_url(self) -> str:
+        """Root of the control port."""
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"http://{host}:{self.port}"
+
+
+Listener = Callable[[AgentTarget, News], None]
+"""Told that there is news from an agent. Must not block."""
+
+
+class AgentLinks(Protocol):
+    """What the operator needs of agents; `HttpAgentLinks` in production, a dict of fakes in tests."""
+
+    def subscribe(self, listener: Listener) -> None:
+        """Tell `listener` of all news from now on."""
+        ...
+
+    def follow(self, target: AgentTarget, *, hurry: bool = False) -> None:
+        """Keep a link to this pod; `hurry` ends a pause before the next attempt."""
+        ...
+
+    def drop(self, namespace: str, pod: str) -> None:
+        """The pod is gone."""
+        ...
+
+    def state(self, namespace: str, pod: str) -> LinkState:
+        """What was heard from the pod."""
+        ...
+
+    def connected(self) -> tuple[int, int]:
+        """How many links are connected, and how many there are."""
+        ...
+
+    async def put_config(self, namespace: str, pod: str, config: AgentConfig) -> None:
+        """Hand over a config; AgentCallError."""
+        ...
+
+    async def end_session(self, namespace: str, pod: str, session: str, reason: EndReason) -> None:
+        """End a session, which may have ended already; AgentCallError."""
+        ...
+
+    async def run(self) -> None:
+        """Keep the links until cancelled."""
+        ...
+
+
+class HttpAgentLinks:
+    """Links over HTTP with control tokens."""
+
+    def __init__(self, signer: Signer, clock: Clock = utc_now, rng: Callable[[], float] = random.random) -> None:
+        self._signer = signer
+        self._clock = clock
+        self._rng = rng
+        self._links: dict[tuple[str, str], _Link] = {}
+        self._listeners: list[Listener] = []
+        self._http: aiohttp.ClientSession | None = None
+        self._group: asyncio.TaskGroup | None = None
+
+    def subscribe(self, listener: Listener) -> None:
+        """Tell `listener` of all news from now on."""
+        self._listeners.append(listener)
+
+    def follow(self, target: AgentTarget, *, hurry: bool = False) -> None:
+        """Keep a link to this pod; one to another address of the same pod is replaced."""
+        link = self._links.get(target.key)
+        if link is not None and link.target == target:
+            if hurry:
+                link.hurry.set()
+            return
+        if link is not None:
+            link.cancel()
+        link = _Link(target, self._clock())
+        self._links[target.key] = link
+        self._start(link)
+
+    def drop(self, namespace: str, pod: str) -> None:
+        """The pod is gone."""
+        link = self._links.pop((namespace, pod), None)
+        if link is not None:
+            link.cancel()
+
+    def state(self, namespace: str, pod: str) -> LinkState:
+        """What was heard from the pod."""
+        link = self._links.get((namespace, pod))
+        return link.heard.state if link else LinkState()
+
+    def connected(self) -> tuple[int, int]:
+        """How many links are connected, and how many there are."""
+        return sum(link.heard.state.connected for link in self._links.values()), len(self._links)
+
+    async def put_config(self, namespace: str, pod: str, config: AgentConfig) -> None:
+        """Hand over a config and read back what the agent makes of it."""
+        link = self._link(namespace, pod)
+        link.heard.pushed(config.revision, self._clock())
+        await self._call(link, "PUT", "/v1/config", config.to_wire())
+        body = await self._call(link, "GET", "/v1/status")
+        try:
+            report = AgentReport.model_validate_json(body)
+        except ValidationError as error:
+            raise AgentCallError(f"{pod} sends a status that cannot be read") from error
+        if link.heard.state.connected:
+            self._tell(link.target, link.heard.snapshot(report, self._clock()))
+
+    async def end_session(self, namespace: str, pod: str, session: str, reason: EndReason) -> None:
+        """End a session; one that is not there has ended already."""
+        path = f"/v1/sessions/{session}?reason={reason}"
+        await self._call(self._link(namespace, pod), "DELETE", path, missing_is_fine=True)
+
+    async def run(self) -> None:
+        """Keep the links until cancelled."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
+        connector = aiohttp.TCPConnector(limit=0, force_close=True)
+        async with aiohttp.ClientSession(timeout=timeout, connector=connector) as http:
+            self._http = http
+            try:
+                async with asyncio.TaskGroup() as group:
+                    self._group = group
+                    for link in self._links.values():
+                        self._start(link)
+                    await asyncio.Event().wait()
+            finally:
+                self._group, self._http = None, None
+
+    def _start(self, link: "_Link") -> None:
+        if self._group is not None:
+            target = link.target
+            link.task = self._group.create_task(self._keep(link), name=f"agent {target.namespace}/{target.pod}")
+
+    async def _keep(self, link: "_Link") -> None:
+        """Connect, listen, and connect again, for as long as the pod is there."""
+        loop = asyncio.get_running_loop()
+        born = loop.time()
+        attempt, answered = 0, False
+        while True:
+            try:
+                await self._listen(link)
+                problem = "the agent closed the stream"
+            except (aiohttp.ClientError, OSError, TimeoutError, ValidationError, EventTooLargeError) as error:
+                problem = _in_words(error)
+            except Exception:  # one agent's link must not take the others along
+                log.exception("link to %s/%s", link.target.namespace, link.target.pod)
+                problem = "internal error, see the operator's log"
+            if link.heard.state.connected:
+                answered, attempt = True, 0
+            self._tell(link.target, link.heard.lost(problem, self._clock()))
+            eager = not answered and loop.time() - born < EAGER_SECONDS
+            backoff = RECONNECT if answered else NEVER_ANSWERED
+            await link.pause(backoff.delay(0 if eager else attempt, self._rng))
+            attempt += 1
+
+    async def _listen(self, link: "_Link") -> None:
+        """One connection: from the snapshot to its end."""
+        assert self._http is not None  # noqa: S101 - links run inside `run` only
+        url = f"{link.target.base_url}/v1/events"
+        async with self._http.get(url, headers=self._headers(link.target)) as response:
+            response.raise_for_status()
+            parser = SseParser()
+            async for chunk in response.content.iter_any():
+                for event in parser.feed(chunk):
+                    self._take(link, event)
+
+    def _take(self, link: "_Link", event: ServerEvent) -> None:
+        try:
+            parsed = _EVENT.validate_json(event.data)
+        except ValidationError:
+            # A newer agent may send what we do not know; a snapshot, though, must be understood.
+            if event.name == "snapshot":
+                raise
+            log.debug("%s sends an event %r that is not known", link.target.pod, event.name)
+            return
+        self._tell(link.target, link.heard.take(parsed, self._clock()))
+
+    async def _call(
+        self,
+        link: "_Link",
+        method: str,
+        path: str,
+        body: dict[str, object] | None = None,
+        missing_is_fine: bool = False,
+    ) -> bytes:
+        if self._http is None:
+            raise AgentCallError("the operator is starting or ending")
+        timeout = aiohttp.ClientTimeout(total=CALL_SECONDS, sock_connect=CONNECT_SECONDS)
+        url = link.target.base_url + path
+        try:
+            async with self._http.request(
+                method, url, json=body, headers=self._headers(link.target), timeout=timeout
+            ) as response:
+                if response.status == 404 and missing_is_fine:
+                    return b""
+                response.raise_for_status()
+                return await _bounded_body(response) if method == "GET" else b""
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise AgentCallError(f"{method} {path} at pod {link.target.pod}: {_in_words(error)}") from error
+
+    def _headers(self, target: AgentTarget) -> dict[str, str]:
+        token = self._signer.sign(target.camera.audience, CONTROL_USER, "Control", "", self._clock())
+        return {"Authorization": f"Bearer {token}"}
+
+    def _link(self, namespace: str, pod: str) -> "_Link":
+        link = self._links.get((namespace, pod))
+        if link is None:
+            raise AgentCallError(f"there is no link to pod {pod}")
+        return link
+
+    def _tell(self, target: AgentTarget, news: News) -> None:
+        if news:
+            for listener in self._listeners:
+                listener(target, news)
+
+
+class _Link:
+    """One pod's connection and what was heard over it."""
+
+    def __init__(self, target: AgentTarget, now: datetime) -> None:
+        self.target = target
+        self.heard = Heard(now)
+        self.hurry = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
+
+    def cancel(self) -> None:
+        """End the task; the task group collects it."""
+        if self.task is not None:
+            self.task.cancel()
+
+    async def pause(self, delay: float) -> None:
+        """Wait before the next attempt, unless there is reason to hurry."""
+        try:
+            async with asyncio.timeout(delay):
+                await self.hurry.wait()
+        except TimeoutError:
+            return
+        finally:
+            self.hurry.clear()
+
+
+async def _bounded_body(response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > _MAX_REPORT_BYTES:
+            raise aiohttp.ClientPayloadError("the answer is too large")
+    return bytes(body)
+
+
+def _in_words(error: Exception) -> str:
+    """Why a link failed, without anything that changes from attempt to attempt."""
+    match error:
+        case aiohttp.ClientResponseError():
+            return f"HTTP {error.status}"
+        case aiohttp.ClientConnectorError():
+            return f"cannot connect: {error.os_error.strerror or type(error.os_error).__name__}"
+        case aiohttp.ServerDisconnectedError():
+            return "the agent closed the stream"
+        case TimeoutError():
+            return "no answer in time"
+        case ValidationError():
+            return "a status that cannot be read"
+        case _:
+            return type(error).__name__

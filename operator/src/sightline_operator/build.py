@@ -1,0 +1,257 @@
+"""Pure builders of everything that a camera owns: the agent's pod, its config Secret, its Service.
+
+Each object carries a hash of what was desired. The pod's hash covers its template only: a changed AgentConfig is
+followed by the running agent (Secret and PUT), a changed image, class or credentials reference needs another pod.
+"""
+
+import base64
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sightline_kube.cluster import Obj
+from sightline_kube.kinds import CAMERA
+from sightline_model import names
+from sightline_model.agent import (
+    CONFIG_DIRECTORY,
+    CONFIG_FILE,
+    CONTROL_PORT,
+    CREDENTIALS_DIRECTORY,
+    MEDIA_PORT,
+    AgentConfig,
+    AgentLifecycle,
+    CameraIdentity,
+)
+from sightline_model.base import GROUP
+from sightline_model.camera import CameraSpec, SecretReference, Source, TestPatternSource
+from sightline_model.cameraclass import CameraClassSpec
+from sightline_model.durations import seconds
+from sightline_operator.facts import Options
+
+CONTAINER = "agent"
+ATTEMPT_ANNOTATION = f"{GROUP}/attempt"
+"""How many pods in a row have failed before this one; the wait before the next one follows from it."""
+CLASS_HASH_ANNOTATION = f"{GROUP}/class-hash"
+"""The part of the pod's hash that follows from its class and the operator's settings, not from the camera."""
+USER = 65532
+TERMINATION_GRACE_SECONDS = 10
+LOST_NODE_SECONDS = 30
+"""How long a pod stays bound to a node that does not answer; Kubernetes' own default is 300 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A camera that is to be run: everything that the builders read."""
+
+    namespace: str
+    name: str
+    uid: str
+    class_name: str
+    spec: CameraSpec
+    camera_class: CameraClassSpec
+    options: Options
+
+
+def agent_config(plan: Plan) -> AgentConfig:
+    """What the agent is to know; `revision` is the hash of the rest."""
+    lifecycle = plan.spec.lifecycle
+    config = AgentConfig(
+        camera=CameraIdentity(namespace=plan.namespace, name=plan.name, uid=plan.uid),
+        source=plan.spec.source,
+        lifecycle=AgentLifecycle(
+            start=lifecycle.start,
+            idle_timeout=seconds(lifecycle.idle_timeout),
+            start_timeout=seconds(lifecycle.start_timeout),
+            connect_timeout=seconds(plan.camera_class.defaults.connect_timeout),
+        ),
+        max_viewers=min(plan.spec.access.max_viewers, plan.camera_class.limits.max_viewers),
+        advertise=list(plan.camera_class.network.advertise),
+        token_keys=[dict(key) for key in plan.options.token_keys],
+    )
+    return config.model_copy(update={"revision": names.content_hash(config.to_wire())})
+
+
+def config_secret(plan: Plan, config: AgentConfig) -> Obj:
+    """The Secret with the agent's config; no credentials of the camera are in it."""
+    text = json.dumps(config.to_wire(), sort_keys=True, indent=1)
+    body = {
+        "type": "Opaque",
+        "data": {CONFIG_FILE: base64.b64encode(text.encode()).decode()},
+    }
+    return {"apiVersion": "v1", "kind": "Secret", **_with_metadata(plan, names.agent_secret(plan.name), body)}
+
+
+def service(plan: Plan) -> Obj:
+    """The stable signaling endpoint inside the cluster."""
+    spec = {
+        "type": "ClusterIP",
+        "selector": {names.CAMERA_LABEL: plan.name, names.COMPONENT_LABEL: "agent"},
+        "ports": [
+            {"name": "control", "port": CONTROL_PORT, "targetPort": "control", "protocol": "TCP"},
+            {"name": "media", "port": MEDIA_PORT, "targetPort": "media", "protocol": "UDP"},
+        ],
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        **_with_metadata(plan, names.agent_service(plan.name), {"spec": spec}),
+    }
+
+
+def agent_pod(plan: Plan, suffix: str, attempt: int = 0) -> Obj:
+    """One generation of the agent."""
+    pod = _with_metadata(plan, names.agent_pod(plan.name, suffix), {"spec": _pod_spec(plan)})
+    pod["metadata"]["annotations"][CLASS_HASH_ANNOTATION] = class_hash(plan)
+    if attempt:
+        pod["metadata"]["annotations"][ATTEMPT_ANNOTATION] = str(attempt)
+    return {"apiVersion": "v1", "kind": "Pod", **pod}
+
+
+def pod_hash(plan: Plan) -> str:
+    """The hash that a pod of this plan carries."""
+    return _hash(plan, {"spec": _pod_spec(plan)})
+
+
+def class_hash(plan: Plan) -> str:
+    """The hash of a pod of this plan as if its camera needed no credentials."""
+    plain = plan.spec.model_copy(update={"source": Source(test_pattern=TestPatternSource())})
+    return pod_hash(replace(plan, spec=plain))
+
+
+def credentials(spec: CameraSpec) -> SecretReference | None:
+    """The Secret with the source's credentials, if it needs any."""
+    if spec.source.rtsp is not None:
+        return spec.source.rtsp.credentials_ref
+    return None
+
+
+def owner_reference(plan: Plan) -> dict[str, Any]:
+    """The camera as controller: deleting it deletes what it owns."""
+    return {
+        "apiVersion": CAMERA.api_version,
+        "kind": CAMERA.kind,
+        "name": plan.name,
+        "uid": plan.uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def _with_metadata(plan: Plan, name: str, body: Obj) -> Obj:
+    metadata = {
+        "name": name,
+        "namespace": plan.namespace,
+        "labels": names.agent_labels(plan.name, plan.class_name),
+        "annotations": {names.HASH_ANNOTATION: _hash(plan, body)},
+        "ownerReferences": [owner_reference(plan)],
+    }
+    return {"metadata": metadata, **body}
+
+
+def _hash(plan: Plan, body: Obj) -> str:
+    return names.content_hash({"labels": names.agent_labels(plan.name, plan.class_name), **body})
+
+
+def _pod_spec(plan: Plan) -> dict[str, Any]:
+    scheduling = plan.camera_class.scheduling
+    spec: dict[str, Any] = {
+        "restartPolicy": "Always",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": TERMINATION_GRACE_SECONDS,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(plan)],
+        "volumes": _volumes(plan),
+        "tolerations": _tolerations(scheduling.tolerations),
+    }
+    pull_secrets = plan.camera_class.agent.pull_secrets
+    optional = {
+        "imagePullSecrets": [{"name": name} for name in pull_secrets],
+        "nodeSelector": dict(scheduling.node_selector),
+        "affinity": scheduling.affinity,
+        "priorityClassName": scheduling.priority_class_name,
+        "runtimeClassName": scheduling.runtime_class_name,
+    }
+    return spec | {key: value for key, value in optional.items() if value}
+
+
+def _container(plan: Plan) -> dict[str, Any]:
+    agent, resources = plan.camera_class.agent, plan.camera_class.resources
+    return {
+        "name": CONTAINER,
+        "image": agent.image or plan.options.agent_image,
+        "imagePullPolicy": agent.pull_policy.value,
+        "command": ["sightline-agent"],
+        "args": ["--config", CONFIG_DIRECTORY, "--credentials", CREDENTIALS_DIRECTORY],
+        "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
+        "ports": [
+            {"name": "control", "containerPort": CONTROL_PORT, "protocol": "TCP"},
+            {"name": "media", "containerPort": MEDIA_PORT, "protocol": "UDP"},
+        ],
+        "resources": {"requests": resources.requests.to_wire(), "limits": resources.limits.to_wire()},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "livenessProbe": _probe("/healthz", period=10, failures=3),
+        "readinessProbe": _probe("/readyz", period=1, failures=3),
+        "volumeMounts": _mounts(plan),
+    }
+
+
+def _probe(path: str, period: int, failures: int) -> dict[str, Any]:
+    return {
+        "httpGet": {"path": path, "port": "control"},
+        "periodSeconds": period,
+        "timeoutSeconds": 2,
+        "failureThreshold": failures,
+    }
+
+
+def _mounts(plan: Plan) -> list[dict[str, Any]]:
+    mounts: list[dict[str, Any]] = [
+        {"name": "config", "mountPath": CONFIG_DIRECTORY, "readOnly": True},
+        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own emptyDir
+    ]
+    if credentials(plan.spec):
+        mounts.append({"name": "credentials", "mountPath": f"{CREDENTIALS_DIRECTORY}/main", "readOnly": True})
+    return mounts
+
+
+def _volumes(plan: Plan) -> list[dict[str, Any]]:
+    volumes: list[dict[str, Any]] = [
+        {"name": "config", "secret": {"secretName": names.agent_secret(plan.name), "defaultMode": 0o440}},
+        {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
+    ]
+    reference = credentials(plan.spec)
+    if reference:
+        volumes.append(
+            {
+                "name": "credentials",
+                "secret": {"secretName": reference.name, "defaultMode": 0o440, "optional": False},
+            }
+        )
+    return volumes
+
+
+def _tolerations(wanted: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The class's own, and a short patience with lost nodes unless the class has its own."""
+    named = {toleration.get("key") for toleration in wanted}
+    lost = [
+        {
+            "key": key,
+            "operator": "Exists",
+            "effect": "NoExecute",
+            "tolerationSeconds": LOST_NODE_SECONDS,
+        }
+        for key in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+        if key not in named
+    ]
+    return [dict(toleration) for toleration in wanted] + lost

@@ -1,0 +1,303 @@
+"""The operator itself: a queue of keys, workers that look at them, links to agents and the reaper.
+
+It knows nothing of kopf. Whoever starts it feeds the cache: `__main__` from kopf's handlers and the sweep, embedded
+mode from `sightline_kube.cache.Feed`. Nothing is done before the cache is synced, because what is not in it yet would
+be taken for missing.
+"""
+
+import asyncio
+import logging
+from collections import Counter as Tally
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+
+from sightline_kube.cache import Cache, Key
+from sightline_kube.cluster import Cluster
+from sightline_kube.errors import ClusterError, ConflictError, UnavailableError
+from sightline_kube.kinds import CAMERA, CAMERA_CLASS, POD, SECRET, SERVICE, STREAM_SESSION, kind_of
+from sightline_model import names
+from sightline_model.camera import CameraStatus
+from sightline_model.session import StreamSessionStatus
+from sightline_operator import accept, camerastatus, classes, pods, sessions
+from sightline_operator.act import Actor
+from sightline_operator.agents import AgentLinks
+from sightline_operator.clock import Clock, soonest, utc_now
+from sightline_operator.decide import Decision, Push, decide
+from sightline_operator.errors import AgentCallError
+from sightline_operator.facts import CameraFacts, Options, camera_facts, class_facts, session_facts
+from sightline_operator.metrics import Figures, Metrics
+from sightline_operator.reaper import Reaper
+from sightline_operator.rollout import Progress, Rollouts
+from sightline_operator.routes import Routes
+from sightline_operator.sessions import SessionDecision
+from sightline_operator.status import StatusWriter, plan
+from sightline_operator.sweep import Sweeper
+from sightline_operator.workqueue import WorkQueue
+
+log = logging.getLogger(__name__)
+
+KINDS = (CAMERA, CAMERA_CLASS, STREAM_SESSION, POD, SECRET, SERVICE)
+"""What the cache must hold."""
+FULL_PASS_SECONDS = 300.0
+"""Each camera is looked at so often even if nothing happened."""
+DRAIN_SECONDS = 5.0
+ASK_AGAIN_SECONDS = 5.0
+"""A watched camera that waits for its turn in a roll-out asks so often."""
+_SYNC_POLL_SECONDS = 0.05
+
+
+class _RefusedError(Exception):
+    """The API server refuses a child; the status says so, and the key comes again."""
+
+
+class Operator:
+    """Everything between the cache and the Cluster port."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        cache: Cache,
+        links: AgentLinks,
+        options: Options,
+        *,
+        workers: int = 16,
+        metrics: Metrics | None = None,
+        clock: Clock = utc_now,
+        suffix: Callable[[], str] = lambda: names.random_suffix(3),
+    ) -> None:
+        self.metrics = metrics or Metrics()
+        self.queue: WorkQueue[Key] = WorkQueue(self.metrics)
+        self.reaper = Reaper(cluster, clock)
+        self.sweeper: Sweeper | None = None
+        self._cache = cache
+        self._links = links
+        self._options = options
+        self._workers = workers
+        self._clock = clock
+        self._suffix = suffix
+        self._actor = Actor(cluster, cache)
+        self._writer = StatusWriter(cluster, cache)
+        self._routes = Routes(cache, self.queue, links, clock)
+        self._rollouts = Rollouts()
+        self._written: dict[tuple[str, str], datetime] = {}
+        self._passes = {CAMERA: self._camera, CAMERA_CLASS: self._class, STREAM_SESSION: self._session}
+        cache.subscribe(self._routes.changed)
+        links.subscribe(self._routes.heard)
+        self.metrics.watch(self._figures)
+        for kind in self._passes:
+            self.metrics.workers.labels(kind.kind).set(workers)
+
+    async def run(self) -> None:
+        """Work until cancelled; ends by itself only with an error."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._links.run(), name="links")
+            while not self._cache.synced():  # noqa: ASYNC110 - the cache tells of objects, not of itself
+                await asyncio.sleep(_SYNC_POLL_SECONDS)
+            log.info("caches are synced, working with %d workers", self._workers)
+            group.create_task(self.queue.run(self._look, self._workers), name="workers")
+            group.create_task(self.reaper.run(), name="reaper")
+            group.create_task(self._full_passes(), name="full passes")
+
+    async def drain(self) -> None:
+        """Let passes under way come to their end; what waits is left to the next start."""
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await self.queue.drain()
+        except TimeoutError:
+            log.warning("some passes did not end in %.0f s and are abandoned", DRAIN_SECONDS)
+
+    async def _look(self, key: Key) -> None:
+        """One pass, whatever comes of it: errors bring the key back later and later."""
+        controller = key.kind.kind
+        self.metrics.active.labels(controller).inc()
+        started = asyncio.get_running_loop().time()
+        try:
+            result = await self._attempt(key)
+        finally:
+            self.metrics.active.labels(controller).dec()
+            self.metrics.pass_time.labels(controller).observe(asyncio.get_running_loop().time() - started)
+        self.metrics.passes.labels(controller, result).inc()
+        if result == "error":
+            self.metrics.errors.labels(controller).inc()
+
+    async def _attempt(self, key: Key) -> str:
+        where = f"{key.kind.kind} {key.namespace}/{key.name}"
+        try:
+            again = await self._passes[key.kind](key)
+        except ConflictError:
+            self.queue.retry(key)
+            return "conflict"
+        except UnavailableError as error:
+            delay = self.queue.retry(key, error.retry_after or 0.0)
+            log.warning("%s: %s; again in %.1f s", where, error, delay)
+            return "error"
+        except _RefusedError:
+            self.queue.retry(key, 1.0)
+            return "error"
+        except (ClusterError, AgentCallError) as error:
+            delay = self.queue.retry(key)
+            log.warning("%s: %s; again in %.1f s", where, error, delay)
+            return "error"
+        except Exception:
+            delay = self.queue.retry(key, 1.0)
+            log.exception("%s: a bug; again in %.1f s", where, delay)
+            return "error"
+        self.queue.forget(key)
+        if again is None:
+            return "success"
+        self.queue.add_after(key, again)
+        return "requeue_after"
+
+    async def _camera(self, key: Key) -> float | None:
+        """Gather, decide, act on one camera."""
+        place = (key.namespace, key.name)
+        facts = camera_facts(self._cache, self._links.state, self._options, place, self._suffix)
+        if facts.camera is None:
+            self._written.pop(place, None)
+            self.queue.drop(key)
+            self._rolled(place)
+            return None
+        decision = self._in_turn(place, facts, decide(facts, self._clock()))
+        refusal = await self._actor.apply(decision.apply)
+        if refusal:
+            decision = decide(replace(facts, refusal=refusal), self._clock())
+        problem = await self._push(key.namespace, decision.push) if not refusal else None
+        await self._actor.delete(decision.delete)
+        wait = await self._write_camera(facts, decision.status)
+        if refusal:
+            raise _RefusedError(refusal)
+        if problem:
+            raise problem
+        return soonest(decision.requeue_after, wait)
+
+    def _in_turn(self, place: tuple[str, str], facts: CameraFacts, decision: Decision) -> Decision:
+        """The decision, without the new pod if other cameras of the class have to be moved first."""
+        if decision.rollout is Progress.NONE:
+            self._rolled(place)
+            return decision
+        if decision.rollout is Progress.UNDER_WAY:
+            self._rollouts.under_way(facts.class_name, place)
+            return decision
+        viewers = decision.status.viewers if decision.status else 0
+        at_a_time = accept.class_spec_or_default(facts.camera_class).rollout.max_unavailable
+        if self._rollouts.may_begin(facts.class_name, place, viewers, at_a_time):
+            return decision
+        return replace(
+            decision,
+            apply=tuple(obj for obj in decision.apply if kind_of(obj) != POD),
+            requeue_after=soonest(decision.requeue_after, ASK_AGAIN_SECONDS if viewers else None),
+        )
+
+    def _rolled(self, place: tuple[str, str]) -> None:
+        """This camera is where it should be: the next one may begin."""
+        following = self._rollouts.done(place)
+        if following is not None:
+            self.queue.add(Key(CAMERA, *following))
+
+    async def _push(self, namespace: str, pushes: tuple[Push, ...]) -> AgentCallError | None:
+        """Hand configs to running agents; a failure is told at the end of the pass."""
+        problem = None
+        for push in pushes:
+            try:
+                await self._links.put_config(namespace, push.pod, push.config)
+                log.info("pod %s/%s was told its new config", namespace, push.pod)
+            except AgentCallError as error:
+                problem = error
+        return problem
+
+    async def _write_camera(self, facts: CameraFacts, status: CameraStatus | None) -> float | None:
+        """Write the status if it is due; otherwise in how many seconds it will be."""
+        # The camera of the facts, not of the cache: the decision was made on that version.
+        if status is None or facts.camera is None:
+            return None
+        place = (facts.namespace, facts.name)
+        now = self._clock()
+        due = plan(camerastatus.stored(facts.camera), status, self._written.get(place), now)
+        if due.write and await self._writer.write(facts.camera, status):
+            self._written[place] = now
+            self.metrics.status_writes.labels(CAMERA.kind).inc()
+        return due.wait
+
+    async def _class(self, key: Key) -> float | None:
+        """One CameraClass: its status is all there is to do."""
+        facts = class_facts(self._cache, key.name)
+        if facts is None:
+            return None
+        status = classes.status_of(facts, self._clock())
+        if status != classes.stored(facts.camera_class) and await self._writer.write(facts.camera_class, status):
+            self.metrics.status_writes.labels(CAMERA_CLASS.kind).inc()
+        return None
+
+    async def _session(self, key: Key) -> float | None:
+        """Gather, decide, act on one session."""
+        place = (key.namespace, key.name)
+        session = self._cache.get(STREAM_SESSION, *place)
+        revoked_camera = self._routes.revoked(*place) if session is None else ""
+        camera = sessions.camera_of(session) if session else revoked_camera
+        facts = session_facts(
+            self._cache, self._links.state, place, camera, self._options.public_url, bool(revoked_camera)
+        )
+        if session is None:
+            self.reaper.forget(place)
+            self.queue.drop(key)
+        decision = sessions.decide(facts, self._clock())
+        problem = await self._hang_up(place, decision)
+        if session is not None and decision.status is not None:
+            await self._write_session(session, decision.status)
+        if session is not None and decision.delete_at is not None:
+            self.reaper.schedule(place, pods.uid_of(session), decision.delete_at)
+        if problem:
+            raise problem
+        return decision.requeue_after
+
+    async def _hang_up(self, place: tuple[str, str], decision: SessionDecision) -> AgentCallError | None:
+        """Have the session ended wherever it lives; a failure is told at the end of the pass."""
+        problem = None
+        for pod in decision.hang_up:
+            try:
+                await self._links.end_session(place[0], pod, place[1], decision.reason)
+            except AgentCallError as error:
+                problem = error
+        return problem
+
+    async def _write_session(self, session: dict[str, object], status: StreamSessionStatus) -> None:
+        if await self._writer.write(session, status):
+            self.metrics.status_writes.labels(STREAM_SESSION.kind).inc()
+
+    async def _full_passes(self) -> None:
+        """Every object now and then, spread over the period: what was missed is repaired."""
+        while True:
+            objects = [(kind, obj["metadata"]) for kind in self._passes for obj in self._cache.list(kind)]
+            for number, (kind, metadata) in enumerate(objects):
+                key = Key(kind, str(metadata.get("namespace") or ""), str(metadata["name"]))
+                self.queue.add_after(key, FULL_PASS_SECONDS * number / len(objects))
+            await asyncio.sleep(FULL_PASS_SECONDS)
+
+    def _figures(self) -> Figures:
+        connected, links = self._links.connected()
+        unfinished, longest = self.queue.working(asyncio.get_running_loop().time())
+        cameras = [obj.get("status") or {} for obj in self._cache.list(CAMERA)]
+        return Figures(
+            camera_phases=Tally(str(status.get("phase", "Pending")) for status in cameras),
+            camera_ready=Tally(_ready(status) for status in cameras),
+            session_phases=Tally(
+                str((obj.get("status") or {}).get("phase", "Requested")) for obj in self._cache.list(STREAM_SESSION)
+            ),
+            links=Tally({"connected": connected, "lost": links - connected}),
+            unfinished_seconds=unfinished,
+            longest_seconds=longest,
+            reaped=self.reaper.deleted,
+            ghosts=self.sweeper.ghosts if self.sweeper else 0,
+            sweep_failures=self.sweeper.failures if self.sweeper else 0,
+            synced=self._cache.synced(),
+        )
+
+
+def _ready(status: dict[str, object]) -> str:
+    conditions = status.get("conditions")
+    if isinstance(conditions, list):
+        for condition in conditions:
+            if condition.get("type") == "Ready":
+                return str(condition.get("status"))
+    return "Unknown"

@@ -1,0 +1,92 @@
+"""kopf as an event source, and nothing else: every event goes into the cache, and the cache tells whom it concerns.
+
+No create, update or delete handlers, no finalizers, no annotations: kopf writes nothing to the cluster. Its own names
+(finalizer, annotation prefix) are ours all the same, because names that were once written can never be changed safely.
+"""
+
+import asyncio
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import kopf
+
+from sightline_kube.cache import Cache
+from sightline_kube.cluster import EventType
+from sightline_kube.kinds import Kind
+from sightline_model.base import GROUP
+from sightline_operator.sweep import SELECTORS
+
+SERVER_TIMEOUT_SECONDS = 300
+"""A watch is asked to end after so long; the client gives it ten seconds more, then it counts as dead."""
+REQUEST_SECONDS = 10.0
+
+
+async def watch(cache: Cache, namespaces: Sequence[str], started: asyncio.Event, stopping: asyncio.Event) -> None:
+    """Feed the cache until `stopping` is set; returning or raising otherwise means that kopf has given up."""
+    await kopf.operator(
+        registry=registry_for(cache),
+        settings=settings(),
+        standalone=True,
+        clusterwide=not namespaces,
+        namespaces=list(namespaces),
+        ready_flag=started,
+        stop_flag=stopping,
+    )
+
+
+def login_by_address(**kwargs: Any) -> kopf.ConnectionInfo | None:
+    """kopf's own login names the API server `kubernetes.default.svc`: the control path must not need cluster DNS."""
+    found = kopf.login_with_service_account(**kwargs)
+    host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+    if found is None or not host:
+        return found
+    address = f"[{host}]" if ":" in host else host
+    return dataclasses.replace(found, server=f"https://{address}:{port}")
+
+
+def registry_for(cache: Cache) -> kopf.OperatorRegistry:
+    """One event handler for each kind, with a registry of its own: importing this module changes nothing."""
+    registry = kopf.OperatorRegistry()
+    kopf.on.login(registry=registry, id="service-account", errors=kopf.ErrorsMode.IGNORED)(login_by_address)
+    kopf.on.login(registry=registry, id="kubeconfig", errors=kopf.ErrorsMode.IGNORED)(kopf.login_with_kubeconfig)
+    for kind in SELECTORS:
+        _observe(registry, cache, kind)
+    return registry
+
+
+def settings() -> kopf.OperatorSettings:
+    """kopf's settings: no writes of its own, bounded waits, server-side selectors."""
+    result = kopf.OperatorSettings()
+    result.posting.enabled = False
+    result.scanning.disabled = True
+    result.persistence.finalizer = f"{GROUP}/operator"
+    result.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=GROUP, v1=False)
+    result.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=GROUP)
+    result.watching.server_timeout = SERVER_TIMEOUT_SECONDS
+    result.watching.client_timeout = SERVER_TIMEOUT_SECONDS + 10
+    result.watching.connect_timeout = REQUEST_SECONDS
+    result.watching.chunk_size = 500
+    result.networking.request_timeout = REQUEST_SECONDS
+    result.networking.connect_timeout = REQUEST_SECONDS
+    for kind, labels in SELECTORS.items():
+        if labels:
+            selector = ",".join(f"{key}={value}" for key, value in labels.items())
+            result.watching.label_selectors[(*_group_version(kind), kind.plural)] = selector
+    return result
+
+
+def _observe(registry: kopf.OperatorRegistry, cache: Cache, kind: Kind) -> None:
+    group, version = _group_version(kind)
+
+    @kopf.on.event(group, version, kind.plural, registry=registry, id=f"observe-{kind.plural}")
+    async def observe(event: Mapping[str, Any], **_: Any) -> None:
+        # Objects that were there when the watch began have no type.
+        type_ = EventType(event["type"]) if event["type"] else None
+        cache.observe(kind, type_, dict(event["object"]))
+
+
+def _group_version(kind: Kind) -> tuple[str, str]:
+    group, _, version = kind.api_version.rpartition("/")
+    return group, version

@@ -1,0 +1,121 @@
+"""What one agent has said so far: a snapshot, and the events since merged into it."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sightline_model.agent import (
+    AgentEvent,
+    AgentReport,
+    SessionEvent,
+    SessionReport,
+    SnapshotEvent,
+    SourceEvent,
+    SourceReport,
+)
+from sightline_model.session import SessionPhase
+from sightline_operator.facts import LinkState
+
+STATS_SECONDS = 10.0
+"""Statistics alone make nobody look at the camera more often than its status may be written."""
+_ENDED_KEPT = timedelta(minutes=2)
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """Who has to look again: the camera, some sessions, or all of them."""
+
+    camera: bool = False
+    sessions: frozenset[str] = frozenset()
+    all_sessions: bool = False
+
+    def __bool__(self) -> bool:
+        return self.camera or self.all_sessions or bool(self.sessions)
+
+
+class Heard:
+    """The state of one link. Events come in the order in which the agent sent them."""
+
+    def __init__(self, now: datetime) -> None:
+        self._followed_at = now
+        self._report: AgentReport | None = None
+        self._sessions: dict[str, SessionReport] = {}
+        self._connected = False
+        self._changed_at: datetime | None = None
+        self._error = ""
+        self._pushed: tuple[str, datetime] | None = None
+        self._stats_told_at: datetime | None = None
+
+    @property
+    def state(self) -> LinkState:
+        """The link as facts want it; `sessions` is a live view."""
+        return LinkState(
+            connected=self._connected,
+            report=self._report,
+            sessions=self._sessions,
+            followed_at=self._followed_at,
+            changed_at=self._changed_at,
+            error=self._error,
+            pushed_revision=self._pushed[0] if self._pushed else "",
+            pushed_at=self._pushed[1] if self._pushed else None,
+        )
+
+    def take(self, event: AgentEvent, now: datetime) -> News:
+        """Merge one event."""
+        if isinstance(event, SnapshotEvent):
+            return self.snapshot(event.report, now)
+        if self._report is None:
+            return News()
+        if isinstance(event, SessionEvent):
+            self._forget_ended(now)
+            self._sessions[event.session.id] = event.session
+            return News(camera=True, sessions=frozenset({event.session.id}))
+        if isinstance(event, SourceEvent):
+            return self._source(event.source, now, told=True)
+        self._report = self._report.model_copy(update={"stats": event.stats})
+        return self._source(event.source, now, told=False)
+
+    def snapshot(self, report: AgentReport, now: datetime) -> News:
+        """Everything anew: whoever is not in it is not there."""
+        self._report = report
+        self._sessions = {session.id: session for session in report.sessions}
+        if not self._connected:
+            self._connected, self._changed_at = True, now
+        self._error = ""
+        return News(camera=True, all_sessions=True)
+
+    def lost(self, error: str, now: datetime) -> News:
+        """The stream ended, or could not be opened."""
+        news = self._connected or error != self._error
+        if self._connected or self._changed_at is None:
+            self._changed_at = now
+        self._connected, self._error = False, error
+        return News(camera=news, all_sessions=news)
+
+    def pushed(self, revision: str, now: datetime) -> None:
+        """The agent has been told a config."""
+        self._pushed = (revision, now)
+
+    def _source(self, source: SourceReport, now: datetime, told: bool) -> News:
+        assert self._report is not None  # noqa: S101 - both callers have looked
+        before = self._report.source
+        self._report = self._report.model_copy(update={"source": source})
+        due = self._stats_told_at is None or (now - self._stats_told_at).total_seconds() >= STATS_SECONDS
+        if not (told or due or _essence(before) != _essence(source)):
+            return News()
+        self._stats_told_at = now
+        return News(camera=True)
+
+    def _forget_ended(self, now: datetime) -> None:
+        """Agents forget sessions a while after their end; so do we, or the table would grow for ever."""
+        old = [
+            sid
+            for sid, session in self._sessions.items()
+            if session.phase is SessionPhase.ENDED and now - (session.ended_at or session.requested_at) > _ENDED_KEPT
+        ]
+        for sid in old:
+            del self._sessions[sid]
+
+
+def _essence(source: SourceReport) -> SourceReport:
+    """What somebody should hear of at once."""
+    return source.model_copy(update={"fps": 0.0, "bitrate": 0, "keyframe_interval": 0.0, "last_frame_time": None})

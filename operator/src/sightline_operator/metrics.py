@@ -1,0 +1,163 @@
+"""The operator's metrics, in a registry of its own. Names follow controller-runtime's, so its dashboards fit.
+
+controller_runtime_reconcile_total{controller,result}        passes: success, requeue_after, error, conflict
+controller_runtime_reconcile_errors_total{controller}        passes that failed
+controller_runtime_reconcile_time_seconds{controller}        how long a pass takes
+controller_runtime_active_workers{controller}                passes under way
+controller_runtime_max_concurrent_reconciles{controller}     how many there may be
+workqueue_depth{name}                                        keys that wait
+workqueue_adds_total{name}, workqueue_retries_total{name}
+workqueue_queue_duration_seconds{name}                       how long keys wait
+workqueue_work_duration_seconds{name}
+workqueue_unfinished_work_seconds{name}, workqueue_longest_running_processor_seconds{name}
+rest_client_requests_total{code,method}                      requests to the API server
+rest_client_request_duration_seconds{method}
+sightline_cameras{phase}                                     Camera objects
+sightline_camera_ready{status}                               Ready conditions: True, False, Unknown
+sightline_sessions{phase}                                    StreamSession objects
+sightline_agent_links{state}                                 event streams: connected, lost
+sightline_status_writes_total{kind}                          statuses written
+sightline_sessions_reaped_total                              ended sessions that were deleted
+sightline_swept_ghosts_total                                 deletions that no watch told
+sightline_sweep_failures_total                               LISTs that failed
+sightline_cache_synced                                       1 once every kind was listed
+"""
+
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+_TIMES = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
+QUEUE = "sightline"
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What is counted when somebody asks, from caches alone."""
+
+    camera_phases: Tally[str]
+    camera_ready: Tally[str]
+    session_phases: Tally[str]
+    links: Tally[str]
+    unfinished_seconds: float
+    longest_seconds: float
+    reaped: int
+    ghosts: int
+    sweep_failures: int
+    synced: bool
+
+
+class Metrics:
+    """All metrics that are counted as things happen, and the queue's observer."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        label = ["controller"]
+        self.passes = Counter(
+            "controller_runtime_reconcile", "Passes by result", [*label, "result"], registry=self.registry
+        )
+        self.errors = Counter(
+            "controller_runtime_reconcile_errors", "Passes that failed", label, registry=self.registry
+        )
+        self.pass_time = Histogram(
+            "controller_runtime_reconcile_time_seconds",
+            "Time of a pass",
+            label,
+            buckets=_TIMES,
+            registry=self.registry,
+        )
+        self.active = Gauge("controller_runtime_active_workers", "Passes under way", label, registry=self.registry)
+        self.workers = Gauge(
+            "controller_runtime_max_concurrent_reconciles", "Passes at a time", label, registry=self.registry
+        )
+        self.status_writes = Counter("sightline_status_writes", "Statuses written", ["kind"], registry=self.registry)
+        self._requests = Counter(
+            "rest_client_requests", "Requests to the API server", ["code", "method"], registry=self.registry
+        )
+        self._request_time = Histogram(
+            "rest_client_request_duration_seconds",
+            "Time of a request to the API server",
+            ["method"],
+            buckets=_TIMES,
+            registry=self.registry,
+        )
+        self._depth = self._queue_gauge("workqueue_depth", "Keys that wait")
+        self._adds = Counter("workqueue_adds", "Keys added", ["name"], registry=self.registry).labels(QUEUE)
+        self._retries = Counter("workqueue_retries", "Keys tried again", ["name"], registry=self.registry).labels(QUEUE)
+        self._waited = self._queue_histogram("workqueue_queue_duration_seconds", "Time that keys wait")
+        self._worked = self._queue_histogram("workqueue_work_duration_seconds", "Time that keys take")
+
+    def added(self) -> None:
+        """A key was added."""
+        self._adds.inc()
+
+    def retried(self) -> None:
+        """A key failed and comes again."""
+        self._retries.inc()
+
+    def depth(self, waiting: int) -> None:
+        """So many keys wait."""
+        self._depth.set(waiting)
+
+    def taken(self, waited: float) -> None:
+        """A key's turn came."""
+        self._waited.observe(waited)
+
+    def finished(self, worked: float) -> None:
+        """A key is done."""
+        self._worked.observe(worked)
+
+    def request(self, method: str, code: str, seconds: float) -> None:
+        """One request to the API server."""
+        self._requests.labels(code, method).inc()
+        self._request_time.labels(method).observe(seconds)
+
+    def watch(self, figures: Callable[[], Figures]) -> None:
+        """Count from caches whenever somebody asks."""
+        self.registry.register(_FiguresCollector(figures))
+
+    def _queue_gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(name, text, ["name"], registry=self.registry).labels(QUEUE)
+
+    def _queue_histogram(self, name: str, text: str) -> Histogram:
+        return Histogram(name, text, ["name"], buckets=_TIMES, registry=self.registry).labels(QUEUE)
+
+
+class _FiguresCollector(Collector):
+    def __init__(self, figures: Callable[[], Figures]) -> None:
+        self._figures = figures
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing beforehand: figures are only known while the operator runs."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """All gauges of this moment."""
+        figures = self._figures()
+        yield _tally("sightline_cameras", "Camera objects", "phase", figures.camera_phases)
+        yield _tally("sightline_camera_ready", "Ready conditions of cameras", "status", figures.camera_ready)
+        yield _tally("sightline_sessions", "StreamSession objects", "phase", figures.session_phases)
+        yield _tally("sightline_agent_links", "Event streams of agents", "state", figures.links)
+        yield _queue_gauge("workqueue_unfinished_work_seconds", figures.unfinished_seconds)
+        yield _queue_gauge("workqueue_longest_running_processor_seconds", figures.longest_seconds)
+        yield CounterMetricFamily("sightline_sessions_reaped", "Ended sessions deleted", value=figures.reaped)
+        yield CounterMetricFamily("sightline_swept_ghosts", "Deletions no watch told", value=figures.ghosts)
+        yield CounterMetricFamily("sightline_sweep_failures", "LISTs that failed", value=figures.sweep_failures)
+        yield GaugeMetricFamily("sightline_cache_synced", "Every kind was listed", value=int(figures.synced))
+
+
+def _tally(name: str, text: str, label: str, tally: Tally[str]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for value, count in sorted(tally.items()):
+        family.add_metric([value], count)
+    return family
+
+
+def _queue_gauge(name: str, value: float) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, "Seconds of work in progress", labels=["name"])
+    family.add_metric([QUEUE], value)
+    return family

@@ -1,0 +1,162 @@
+"""Which keys have to be looked at when an object changed: the operator's whole wiring, in one table of functions.
+
+Called by the cache for every change, by links for news from agents. Nothing here decides anything.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from sightline_kube.cache import Cache, Key
+from sightline_kube.cluster import Obj
+from sightline_kube.kinds import CAMERA, CAMERA_CLASS, POD, SECRET, SERVICE, STREAM_SESSION, Kind
+from sightline_model import names
+from sightline_model.agent import CameraIdentity
+from sightline_operator import pods
+from sightline_operator.agents import AgentLinks, AgentTarget
+from sightline_operator.clock import Clock
+from sightline_operator.facts import resolve_class
+from sightline_operator.heard import News
+from sightline_operator.sessions import camera_of
+from sightline_operator.workqueue import WorkQueue
+
+CLASS_DELAY_SECONDS = 1.0
+"""A class's count of cameras is written once for a burst of changes."""
+REVOKED_KEPT = 4096
+"""Deleted sessions that are remembered until their agents have heard of it; the oldest is dropped."""
+
+
+class Routes:
+    """Puts keys on the queue, keeps links to pods, and remembers which sessions belong to which camera."""
+
+    def __init__(self, cache: Cache, queue: WorkQueue[Key], links: AgentLinks, clock: Clock) -> None:
+        self._cache = cache
+        self._queue = queue
+        self._links = links
+        self._clock = clock
+        self._sessions: dict[tuple[str, str], set[str]] = {}
+        self._revoked: dict[tuple[str, str], tuple[str, datetime]] = {}
+        self._by_kind: dict[Kind, Callable[[Key, Obj | None, Obj | None], None]] = {
+            CAMERA: self._camera,
+            CAMERA_CLASS: self._class,
+            STREAM_SESSION: self._session,
+            POD: self._pod,
+            SECRET: self._child,
+            SERVICE: self._child,
+        }
+
+    def changed(self, key: Key, before: Obj | None, now: Obj | None) -> None:
+        """The cache's subscriber."""
+        route = self._by_kind.get(key.kind)
+        if route is not None:
+            route(key, before, now)
+
+    def heard(self, target: AgentTarget, news: News) -> None:
+        """The links' listener."""
+        camera = target.camera
+        if news.camera:
+            self._queue.add(Key(CAMERA, camera.namespace, camera.name))
+        told = set(news.sessions)
+        if news.all_sessions:
+            told |= self._sessions.get((camera.namespace, camera.name), set())
+        for session in told:
+            self._queue.add(Key(STREAM_SESSION, camera.namespace, session))
+
+    def revoked(self, namespace: str, name: str) -> str:
+        """The camera of a session that somebody deleted a while ago; empty if nobody did."""
+        return self._revoked.get((namespace, name), ("", None))[0]
+
+    def _camera(self, key: Key, before: Obj | None, now: Obj | None) -> None:
+        self._queue.add(key)
+        if _same(before, now):
+            return
+        for obj in (before, now):
+            class_name = resolve_class(self._cache, obj)[0] if obj else ""
+            if class_name:
+                self._queue.add_after(Key(CAMERA_CLASS, "", class_name), CLASS_DELAY_SECONDS)
+        self._sessions_of(key.namespace, key.name)
+
+    def _class(self, key: Key, before: Obj | None, now: Obj | None) -> None:
+        if now is not None:
+            self._queue.add(key)
+        if _same(before, now) and _is_default(before) == _is_default(now):
+            return
+        for camera in self._cache.list(CAMERA):
+            wanted = (camera.get("spec") or {}).get("className")
+            if wanted in (None, "", key.name):
+                self._queue.add(_key(CAMERA, camera))
+        for other in self._cache.list(CAMERA_CLASS):
+            self._queue.add_after(_key(CAMERA_CLASS, other), CLASS_DELAY_SECONDS)
+
+    def _session(self, key: Key, before: Obj | None, now: Obj | None) -> None:
+        self._queue.add(key)
+        obj = now or before
+        if obj is None:
+            return
+        owner = (key.namespace, camera_of(obj))
+        if now is not None:
+            self._sessions.setdefault(owner, set()).add(key.name)
+            return
+        known = self._sessions.get(owner, set())
+        known.discard(key.name)
+        if not known:
+            self._sessions.pop(owner, None)
+        self._revoked[key.namespace, key.name] = (owner[1], self._clock())
+        if len(self._revoked) > REVOKED_KEPT:
+            self._revoked.pop(next(iter(self._revoked)))
+
+    def _pod(self, key: Key, before: Obj | None, now: Obj | None) -> None:
+        self._child(key, before, now)
+        target = target_of(now) if now is not None and not pods.failed(now) else None
+        if target is None:
+            self._links.drop(key.namespace, key.name)
+        else:
+            became_ready = pods.kubelet_ready(now or {}) and not (before and pods.kubelet_ready(before))
+            self._links.follow(target, hurry=became_ready)
+        if _vital(before) != _vital(now):
+            self._sessions_of(key.namespace, _camera_label(now or before))
+
+    def _child(self, key: Key, before: Obj | None, now: Obj | None) -> None:
+        camera = _camera_label(now or before)
+        if camera:
+            self._queue.add(Key(CAMERA, key.namespace, camera))
+
+    def _sessions_of(self, namespace: str, camera: str) -> None:
+        for session in self._sessions.get((namespace, camera), ()):
+            self._queue.add(Key(STREAM_SESSION, namespace, session))
+
+
+def target_of(pod: Obj) -> AgentTarget | None:
+    """Where the agent of a pod listens; None while it has no address, or when the pod is no camera's."""
+    address, camera, uid = pods.address(pod), _camera_label(pod), pods.controller_uid(pod)
+    if not (address and camera and uid):
+        return None
+    namespace = str(pod["metadata"]["namespace"])
+    identity = CameraIdentity(namespace=namespace, name=camera, uid=uid)
+    return AgentTarget(namespace, pods.name_of(pod), pods.uid_of(pod), identity, address)
+
+
+def _vital(pod: Obj | None) -> tuple[object, ...]:
+    """What makes sessions look again: is the pod there, and does the same container still run?"""
+    if pod is None:
+        return ()
+    return pods.deleting(pod), pods.failed(pod), pods.running_since(pod), pods.node(pod)
+
+
+def _same(before: Obj | None, now: Obj | None) -> bool:
+    """Whether only the status differs."""
+    if before is None or now is None:
+        return False
+    return before.get("spec") == now.get("spec") and pods.deleting(before) == pods.deleting(now)
+
+
+def _is_default(obj: Obj | None) -> bool:
+    return obj is not None and pods.annotation(obj, names.DEFAULT_CLASS_ANNOTATION) == "true"
+
+
+def _camera_label(obj: Obj | None) -> str:
+    return str(((obj or {}).get("metadata", {}).get("labels") or {}).get(names.CAMERA_LABEL, ""))
+
+
+def _key(kind: Kind, obj: Obj) -> Key:
+    metadata = obj["metadata"]
+    return Key(kind, str(metadata.get("namespace") or ""), str(metadata["name"]))

@@ -1,0 +1,46 @@
+"""Settings of the operator process: environment variables with the prefix `SIGHTLINE_`, nothing else.
+
+A test compares these fields with the environment in the chart, so a field here is a documented variable there.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class OperatorSettings(BaseSettings):
+    """What a platform team may set."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SIGHTLINE_", frozen=True, use_attribute_docstrings=True, extra="ignore"
+    )
+
+    agent_image: Annotated[str, Field(min_length=1)]
+    """Image of agents whose class names none."""
+    signing_key_file: Path = Path("/etc/sightline/keys/signing.pem")
+    """PEM file with the Ed25519 key that signs media tokens; shared with the api."""
+    previous_signing_key_file: Path | None = None
+    """The key before, during a rotation: agents go on trusting it."""
+    namespaces: Annotated[str, NoDecode] = ""
+    """Namespaces to serve, with commas between them; empty: all."""
+    public_url: Annotated[str, Field(pattern=r"^(https?://\S+)?$")] = ""
+    """Address of the front door as people reach it; sessions then name it as their endpoint."""
+    host: str = "0.0.0.0"  # noqa: S104 - a pod's own address is not known beforehand
+    """Address to listen on for health and metrics."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    """Port of health and metrics."""
+    workers: Annotated[int, Field(ge=1, le=256)] = 16
+    """Objects worked on at the same time."""
+    sweep_interval: Annotated[float, Field(ge=1.0)] = 60.0
+    """Seconds between two full LISTs of every kind."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """Least severity to log."""
+    log_format: Literal["json", "console"] = "json"
+    """One JSON object for each line, or text for people."""
+
+    @property
+    def namespace_list(self) -> tuple[str, ...]:
+        """`namespaces` as a tuple; empty for all."""
+        return tuple(part.strip() for part in self.namespaces.split(",") if part.strip())

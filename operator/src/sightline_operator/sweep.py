@@ -1,0 +1,89 @@
+"""A LIST of every kind each minute: kopf does not tell of deletions that happened while a watch was broken.
+
+Measured with kopf 1.45: after a watch that ended with 410, objects deleted in the gap stay in its memory for ever. The
+cache drops what the LIST does not have, and tells its subscribers as if the deletion had been seen.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Mapping, Sequence
+
+from sightline_kube.cache import Cache
+from sightline_kube.cluster import Cluster
+from sightline_kube.errors import ClusterError, UnavailableError
+from sightline_kube.kinds import CAMERA, CAMERA_CLASS, POD, SECRET, SERVICE, STREAM_SESSION, Kind
+from sightline_model.names import MANAGED_BY, MANAGED_BY_LABEL
+from sightline_operator.backoff import Backoff
+
+log = logging.getLogger(__name__)
+
+OURS: Mapping[str, str] = {MANAGED_BY_LABEL: MANAGED_BY}
+SELECTORS: Mapping[Kind, Mapping[str, str] | None] = {
+    CAMERA_CLASS: None,
+    CAMERA: None,
+    STREAM_SESSION: None,
+    POD: OURS,
+    SECRET: OURS,
+    SERVICE: OURS,
+}
+"""What the operator looks at: its own kinds whole, of the core kinds only what it made itself."""
+FIRST = Backoff(base=0.5, cap=15.0)
+
+
+class Sweeper:
+    """Lists everything, once at the start and then again and again."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        cache: Cache,
+        namespaces: Sequence[str] = (),
+        interval: float = 60.0,
+        rng: Callable[[], float] = random.random,
+    ) -> None:
+        self._cluster = cluster
+        self._cache = cache
+        self._namespaces = tuple(namespaces)
+        self._interval = interval
+        self._rng = rng
+        self.ghosts = 0
+        """Objects whose deletion only a LIST showed."""
+        self.failures = 0
+
+    async def run(self) -> None:
+        """Sweep until cancelled; failures are logged and tried again, sooner while nothing was ever listed."""
+        attempt = 0
+        while True:
+            started = self._cache.synced()
+            done = await self.sweep(counting=started)
+            attempt = 0 if done else attempt + 1
+            pause = self._interval * (0.75 + 0.5 * self._rng())
+            if not self._cache.synced():
+                pause = FIRST.delay(attempt, self._rng)
+            await asyncio.sleep(pause)
+
+    async def sweep(self, counting: bool = True) -> bool:
+        """One LIST of every kind; whether all of them were answered."""
+        complete = True
+        for kind, labels in SELECTORS.items():
+            for namespace in self._scopes(kind):
+                try:
+                    listing = await self._cluster.list(kind, namespace, labels=labels)
+                except ClusterError as error:
+                    self.failures += 1
+                    complete = False
+                    log.warning("listing %s: %s", kind.plural, error)
+                    if isinstance(error, UnavailableError) and error.retry_after:
+                        await asyncio.sleep(min(error.retry_after, 30.0))
+                    continue
+                dropped = self._cache.resync(
+                    kind, listing.items, resource_version=listing.resource_version, namespace=namespace
+                )
+                if counting and dropped:
+                    self.ghosts += dropped
+                    log.warning("%d %s had gone without an event", dropped, kind.plural)
+        return complete
+
+    def _scopes(self, kind: Kind) -> Sequence[str | None]:
+        return self._namespaces if kind.namespaced and self._namespaces else (None,)

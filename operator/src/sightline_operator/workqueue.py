@@ -1,0 +1,210 @@
+"""The queue of keys to look at: each key once, never twice at the same time, with backoff and delayed adds.
+
+Semantics are those that Go controllers have relied on for years (client-go, util/workqueue): adding a key that waits is
+nothing; adding one that is being worked on brings it back after; a failed key comes back later and later. The queue is
+bounded by the number of objects, since a key is in it at most once.
+"""
+
+import asyncio
+import heapq
+import itertools
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Generic, Protocol, TypeVar
+
+from sightline_operator.backoff import Backoff
+
+K = TypeVar("K", bound=Hashable)
+
+RETRY = Backoff(base=0.1, cap=60.0)
+_SLACK = 64
+
+
+class QueueObserver(Protocol):
+    """What a queue tells its metrics."""
+
+    def added(self) -> None: ...
+    def retried(self) -> None: ...
+    def depth(self, waiting: int) -> None: ...
+    def taken(self, waited: float) -> None: ...
+    def finished(self, worked: float) -> None: ...
+
+
+class SilentObserver:
+    """Nobody listens."""
+
+    def added(self) -> None:
+        """Ignored."""
+
+    def retried(self) -> None:
+        """Ignored."""
+
+    def depth(self, waiting: int) -> None:
+        """Ignored."""
+
+    def taken(self, waited: float) -> None:
+        """Ignored."""
+
+    def finished(self, worked: float) -> None:
+        """Ignored."""
+
+
+class WorkQueue(Generic[K]):
+    """Keys that want a look. Times are those of the event loop, so tests run it on a virtual clock."""
+
+    def __init__(
+        self,
+        observer: QueueObserver | None = None,
+        backoff: Backoff = RETRY,
+        rng: Callable[[], float] = random.random,
+    ) -> None:
+        self._observer = observer or SilentObserver()
+        self._backoff = backoff
+        self._rng = rng
+        self._ready: deque[K] = deque()
+        self._added_at: dict[K, float] = {}
+        self._started_at: dict[K, float] = {}
+        self._again: set[K] = set()
+        self._attempts: dict[K, int] = {}
+        self._later: list[tuple[float, int, K]] = []
+        self._deadlines: dict[K, float] = {}
+        self._order = itertools.count()
+        self._wake = asyncio.Event()
+        self._draining = False
+        self._drained = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._ready)
+
+    @property
+    def idle(self) -> bool:
+        """True when nothing waits and nothing is being worked on (delayed keys may still come)."""
+        return not self._ready and not self._started_at
+
+    @property
+    def delayed(self) -> int:
+        """How many keys wait for their time."""
+        return len(self._deadlines)
+
+    def working(self, now: float) -> tuple[float, float]:
+        """Seconds of work in progress: of all keys together, and of the longest."""
+        ages = [now - started for started in self._started_at.values()]
+        return sum(ages), max(ages, default=0.0)
+
+    def add(self, key: K) -> None:
+        """Look at `key` soon."""
+        self._observer.added()
+        if key in self._started_at:
+            self._again.add(key)
+        elif key not in self._added_at:
+            self._added_at[key] = asyncio.get_running_loop().time()
+            self._ready.append(key)
+            self._observer.depth(len(self._ready))
+            self._wake.set()
+
+    def add_after(self, key: K, delay: float) -> None:
+        """Look at `key` in `delay` seconds, or sooner if an earlier time stands already."""
+        deadline = asyncio.get_running_loop().time() + max(0.0, delay)
+        standing = self._deadlines.get(key)
+        if standing is not None and standing <= deadline:
+            return
+        self._deadlines[key] = deadline
+        heapq.heappush(self._later, (deadline, next(self._order), key))
+        if len(self._later) > 2 * len(self._deadlines) + _SLACK:
+            self._compact()
+        self._wake.set()
+
+    def retry(self, key: K, at_least: float = 0.0) -> float:
+        """Look at `key` again after its backoff; the delay is returned."""
+        attempt = self._attempts.get(key, 0)
+        self._attempts[key] = attempt + 1
+        delay = max(at_least, self._backoff.delay(attempt, self._rng))
+        self._observer.retried()
+        self.add_after(key, delay)
+        return delay
+
+    def forget(self, key: K) -> None:
+        """The key is well: its next failure starts with the shortest backoff."""
+        self._attempts.pop(key, None)
+
+    def drop(self, key: K) -> None:
+        """The key's object is gone: no delayed look is wanted any more."""
+        self._attempts.pop(key, None)
+        self._deadlines.pop(key, None)
+
+    async def get(self) -> K:
+        """The next key; `done` must follow."""
+        while True:
+            self._promote()
+            if self._ready and not self._draining:
+                return self._take()
+            self._wake.clear()
+            await self._sleep()
+
+    def done(self, key: K) -> None:
+        """The work on `key` is over."""
+        started = self._started_at.pop(key)
+        self._observer.finished(asyncio.get_running_loop().time() - started)
+        if key in self._again:
+            self._again.discard(key)
+            self.add(key)
+        if not self._started_at:
+            self._drained.set()
+
+    async def run(self, handler: Callable[[K], Awaitable[None]], workers: int) -> None:
+        """Work on keys, at most `workers` at a time, until cancelled; `handler` must not raise."""
+        slots = asyncio.Semaphore(workers)
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await slots.acquire()
+                key = await self.get()
+                group.create_task(self._work(key, handler, slots))
+
+    async def drain(self) -> None:
+        """Hand out nothing more, and wait until what is being worked on is done."""
+        self._draining = True
+        while self._started_at:
+            self._drained.clear()
+            await self._drained.wait()
+
+    async def _work(self, key: K, handler: Callable[[K], Awaitable[None]], slots: asyncio.Semaphore) -> None:
+        try:
+            await handler(key)
+        finally:
+            self.done(key)
+            slots.release()
+
+    def _take(self) -> K:
+        now = asyncio.get_running_loop().time()
+        key = self._ready.popleft()
+        self._observer.depth(len(self._ready))
+        self._observer.taken(now - self._added_at.pop(key))
+        self._started_at[key] = now
+        return key
+
+    def _promote(self) -> None:
+        """Move the keys whose time has come to the waiting ones."""
+        now = asyncio.get_running_loop().time()
+        while self._later and self._later[0][0] <= now:
+            deadline, _, key = heapq.heappop(self._later)
+            if self._deadlines.get(key) == deadline:
+                del self._deadlines[key]
+                self.add(key)
+
+    def _compact(self) -> None:
+        """Forget entries that were dropped or have an earlier time: the heap stays as large as what it is for."""
+        self._later = [entry for entry in self._later if self._deadlines.get(entry[2]) == entry[0]]
+        heapq.heapify(self._later)
+
+    async def _sleep(self) -> None:
+        """Until a key is added or the next delayed one is due."""
+        if not self._later:
+            await self._wake.wait()
+            return
+        delay = self._later[0][0] - asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(max(0.0, delay)):
+                await self._wake.wait()
+        except TimeoutError:
+            return

@@ -1,0 +1,109 @@
+"""Event streams: bytes to events, events to what is known."""
+
+from datetime import timedelta
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sightline_model.agent import AgentStats, SessionEvent, SnapshotEvent, SourceEvent, SourceReport, StatsEvent
+from sightline_model.reasons import SourceReason
+from sightline_model.session import SessionPhase
+from sightline_operator.heard import Heard, News
+from sightline_operator.sse import EventTooLargeError, ServerEvent, SseParser
+from tests.operator.samples import NOW, ago, report, session_report
+
+STREAM = (
+    b": hello\n\n"
+    b"event: snapshot\ndata: {}\n\n"
+    b"data: one\r\ndata: two\r\n\r\n"
+    b": keep-alive\n\n"
+    b"id: 7\nevent: source\ndata:no space\n\n"
+    b"event: lost\n\n"
+    b"data: \xc3\xa9\n\n"
+    b"data: never ended"
+)
+EVENTS = [
+    ServerEvent("snapshot", "{}"),
+    ServerEvent("", "one\ntwo"),
+    ServerEvent("source", "no space"),
+    ServerEvent("", "é"),
+]
+
+
+@given(st.lists(st.integers(0, len(STREAM)), max_size=20))
+def test_events_come_out_the_same_however_the_bytes_are_cut(cuts: list[int]) -> None:
+    parser = SseParser()
+    places = sorted({0, len(STREAM), *cuts})
+    pieces = [STREAM[begin:end] for begin, end in pairwise(places)]
+    assert [event for piece in pieces for event in parser.feed(piece)] == EVENTS
+
+
+@pytest.mark.parametrize("stream", [b"data: " + b"x" * 200, b"data: xxxxxxxxxxx\n" * 20])
+def test_an_event_without_end_is_refused(stream: bytes) -> None:
+    parser = SseParser(max_bytes=100)
+    with pytest.raises(EventTooLargeError):
+        list(parser.feed(stream))
+
+
+def connected() -> Heard:
+    heard = Heard(ago(60))
+    assert heard.take(SnapshotEvent(report=report()), ago(60)) == News(camera=True, all_sessions=True)
+    return heard
+
+
+def test_nothing_is_known_before_a_snapshot() -> None:
+    heard = Heard(ago(1))
+    assert not heard.take(SourceEvent(source=SourceReport()), NOW)
+    assert heard.state.fresh(NOW)
+    assert not heard.state.fresh(NOW + timedelta(seconds=10))
+    assert not connected().state.fresh(ago(59))
+
+
+def test_sessions_are_merged_and_a_snapshot_replaces_them() -> None:
+    heard = connected()
+    news = heard.take(SessionEvent(session=session_report(SessionPhase.CONNECTING)), NOW)
+    assert news == News(camera=True, sessions=frozenset({"s-1"}))
+    heard.take(SessionEvent(session=session_report(SessionPhase.STREAMING)), NOW)
+    assert heard.state.sessions["s-1"].phase is SessionPhase.STREAMING
+    heard.snapshot(report(), NOW)
+    assert heard.state.sessions == {}
+
+
+def test_ended_sessions_are_forgotten_after_a_while() -> None:
+    heard = connected()
+    heard.take(SessionEvent(session=session_report(SessionPhase.ENDED)), NOW)
+    other = session_report(SessionPhase.STREAMING).model_copy(update={"id": "s-2"})
+    heard.take(SessionEvent(session=other), NOW + timedelta(seconds=60))
+    assert set(heard.state.sessions) == {"s-1", "s-2"}
+    heard.take(SessionEvent(session=other), NOW + timedelta(seconds=121))
+    assert set(heard.state.sessions) == {"s-2"}
+
+
+def test_numbers_alone_are_news_every_ten_seconds() -> None:
+    heard = connected()
+    told = []
+    for second in range(30):
+        source = SourceReport(reason=SourceReason.STREAMING, verified=True, bitrate=second)
+        event = StatsEvent(stats=AgentStats(packets_sent=second), source=source)
+        if heard.take(event, NOW + timedelta(seconds=second)):
+            told.append(second)
+    assert told == [0, 10, 20]
+    assert heard.state.report
+    assert heard.state.report.source.bitrate == 29
+    changed = StatsEvent(stats=AgentStats(), source=SourceReport(reason=SourceReason.STALLED))
+    assert heard.take(changed, NOW + timedelta(seconds=30))
+
+
+def test_a_loss_is_news_once() -> None:
+    heard = connected()
+    assert heard.lost("refused", NOW)
+    assert not heard.lost("refused", NOW + timedelta(seconds=1))
+    assert heard.lost("no route", NOW + timedelta(seconds=2))
+    state = heard.state
+    assert (state.connected, state.changed_at, state.error) == (False, NOW, "no route")
+    assert state.report is not None
+    heard.snapshot(report(), NOW + timedelta(seconds=5))
+    assert (heard.state.connected, heard.state.error) == (True, "")
+    assert heard.state.changed_at == NOW + timedelta(seconds=5)

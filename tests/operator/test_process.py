@@ -1,0 +1,104 @@
+"""The process: it ends with an error as soon as anything ends that must not, and in order when it is asked to."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from sightline_kube.cache import Cache
+from sightline_kube.memory import MemoryCluster
+from sightline_model.tokens import Signer, generate_private_key_pem
+from sightline_operator import __main__ as process
+from sightline_operator import handlers
+from sightline_operator.core import KINDS
+from sightline_operator.errors import OperatorError, TaskEndedError
+from sightline_operator.metrics import Metrics
+from sightline_operator.settings import OperatorSettings
+
+SIGNER = Signer.from_pem(generate_private_key_pem())
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch) -> OperatorSettings:
+    monkeypatch.setenv("SIGHTLINE_AGENT_IMAGE", "agent:1")
+    monkeypatch.setenv("SIGHTLINE_HOST", "127.0.0.1")
+    monkeypatch.setenv("SIGHTLINE_PORT", "0")
+    return OperatorSettings()
+
+
+def made(settings: OperatorSettings) -> process.Process:
+    return process.Process(settings, MemoryCluster(), [SIGNER], Metrics())
+
+
+async def test_kopf_that_ends_ends_the_process(settings: OperatorSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def watch(cache: Cache, namespaces: Sequence[str], started: asyncio.Event, stopping: asyncio.Event) -> None:
+        started.set()
+
+    monkeypatch.setattr(handlers, "watch", watch)
+    with pytest.raises(TaskEndedError, match="kopf has ended"):
+        await made(settings).run()
+
+
+async def test_kopf_that_fails_ends_the_process(settings: OperatorSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def watch(cache: Cache, namespaces: Sequence[str], started: asyncio.Event, stopping: asyncio.Event) -> None:
+        started.set()
+        await asyncio.sleep(0)
+        raise RuntimeError("an error event in the watch")
+
+    monkeypatch.setattr(handlers, "watch", watch)
+    with pytest.raises(TaskEndedError) as caught:
+        await made(settings).run()
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+async def test_a_signal_ends_it_in_order(settings: OperatorSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    async def watch(cache: Cache, namespaces: Sequence[str], started: asyncio.Event, stopping: asyncio.Event) -> None:
+        started.set()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await stopping.wait()
+        told.append("kopf was asked to stop")
+
+    monkeypatch.setattr(handlers, "watch", watch)
+    async with asyncio.timeout(10):
+        await made(settings).run()
+    assert told == ["kopf was asked to stop"]
+
+
+def test_keys_are_read_and_refused(settings: OperatorSettings, tmp_path: Path) -> None:
+    current, previous = tmp_path / "signing.pem", tmp_path / "previous.pem"
+    for path in (current, previous):
+        path.write_bytes(generate_private_key_pem())
+    both = settings.model_copy(update={"signing_key_file": current, "previous_signing_key_file": previous})
+    assert len(process.load_signers(both)) == 2
+    current.write_text("nonsense")
+    with pytest.raises(OperatorError, match="cannot be read"):
+        process.load_signers(both)
+
+
+def test_settings_that_are_wrong_are_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.delenv("SIGHTLINE_AGENT_IMAGE", raising=False)
+    monkeypatch.setenv("SIGHTLINE_PORT", "many")
+    with pytest.raises(SystemExit) as caught:
+        process.main()
+    assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert "SIGHTLINE_AGENT_IMAGE: Field required" in said
+    assert "SIGHTLINE_PORT: " in said
+
+
+def test_kopf_writes_nothing_and_sees_only_ours() -> None:
+    settings = handlers.settings()
+    assert not settings.posting.enabled
+    assert settings.scanning.disabled
+    assert settings.persistence.finalizer == "sightline.dev/operator"
+    selectors = {str(value) for value in settings.watching.label_selectors.values()}
+    assert selectors == {"app.kubernetes.io/managed-by=sightline-operator"}
+    assert len(settings.watching.label_selectors) == 3
+    registry = handlers.registry_for(Cache(KINDS))
+    assert len(registry._watching.get_all_handlers()) == 6
+    assert not registry._changing.get_all_handlers()

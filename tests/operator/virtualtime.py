@@ -1,0 +1,36 @@
+"""The virtual loop with a wall clock, and a way to wait for what comes about by itself."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from tests.helpers import virtual_time
+
+T = TypeVar("T")
+
+START = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
+
+
+def now() -> datetime:
+    """The virtual wall clock."""
+    return START + timedelta(seconds=asyncio.get_running_loop().time())
+
+
+def run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run `main` on virtual time."""
+    return virtual_time.run(main())
+
+
+async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float = 120.0) -> None:
+    """Wait until the condition holds; AssertionError if it does not within that (virtual) time."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    while True:
+        holds = condition()
+        if not isinstance(holds, bool):
+            holds = await holds
+        if holds:
+            return
+        assert loop.time() < deadline, f"not within {seconds} s"
+        await asyncio.sleep(0.01)
