@@ -1,0 +1,20 @@
+"""Which fan-out serves: the native one where it is installed, else the pure-Python one. Says which, once."""
+
+import structlog
+
+from sightline_agent.transport.fanout import FanOut
+from sightline_agent.transport.fanout_native import NativeFanOut, NativeUnavailableError
+from sightline_agent.transport.fanout_python import PythonFanOut, Sockets
+
+log = structlog.get_logger(__name__)
+
+
+def choose_fanout(sockets: Sockets) -> FanOut:
+    """A fan-out over these sockets."""
+    try:
+        native = NativeFanOut(sockets)
+    except NativeUnavailableError as error:
+        log.info("fan-out", implementation="python", reason=str(error))
+        return PythonFanOut(sockets)
+    log.info("fan-out", implementation="native", method=native.method)
+    return native

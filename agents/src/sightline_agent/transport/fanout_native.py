@@ -1,0 +1,174 @@
+"""The fan-out in Rust (`agents/fanout`, the optional package `sightline_fanout`), behind the same interface.
+
+Semantics are the pure-Python one's, with one freedom used: a frame is encrypted as a whole before any of it is sent, so
+all packets of a frame that a full socket interrupted have used up their numbers, and the gap is that much larger.
+
+What stays here: random numbers, the clock, callbacks, and which socket reaches an address. Sockets are passed to each
+call by their descriptors, asked for anew each time: one that was closed is then -1, and never somebody else's.
+"""
+
+import importlib
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+import structlog
+
+from sightline_agent.media.frames import MAX_PAYLOAD, Chunk
+from sightline_agent.transport.fanout import Address, FanOutTotals, Viewer, ViewerStats
+from sightline_agent.transport.fanout_python import RESEND_BURST, RESEND_SHARE, DatagramSender, Sockets
+from sightline_agent.transport.ring import MAX_BYTES, MAX_PACKETS
+from sightline_agent.transport.srtp import WINDOW, SrtpError
+
+INTERFACE = 1
+"""What this adapter expects of the extension; one built from other sources is not used."""
+SEGMENTS = 8
+"""Packets per segmented datagram: larger bursts cost less, but overrun small buffers on the way."""
+
+Link = int | Callable[[memoryview, Address], int]
+
+log = structlog.get_logger(__name__)
+
+
+class NativeUnavailableError(Exception):
+    """The extension is not installed, cannot be loaded, or is of another version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What is bounded, and how; defaults are those of the pure-Python fan-out."""
+
+    ring_packets: int = MAX_PACKETS
+    ring_bytes: int = MAX_BYTES
+    max_payload: int = MAX_PAYLOAD
+    resend_burst: float = RESEND_BURST
+    resend_share: float = RESEND_SHARE
+    window: int = WINDOW
+    segments: int = SEGMENTS
+
+
+class _Extension(Protocol):
+    """`sightline_fanout.FanOut`."""
+
+    @property
+    def method(self) -> str: ...
+
+    def add(self, viewer: Viewer, link: int, numbers: tuple[int, int, int]) -> int: ...
+
+    def remove(self, handle: int) -> None: ...
+
+    def move(self, handle: int, address: Address, link: int) -> None: ...
+
+    def send(self, chunk: Chunk, links: list[Link], now: float) -> tuple[list[int], list[int]]: ...
+
+    def resend(self, handle: int, numbers: list[int], links: list[Link]) -> None: ...
+
+    def stats(self, handle: int) -> tuple[int, int, int, int, int, float] | None: ...
+
+    def totals(self) -> tuple[int, int, int, int, int]: ...
+
+
+class NativeFanOut:
+    """FanOut over the mux's sockets."""
+
+    def __init__(
+        self,
+        sockets: Sockets,
+        *,
+        limits: Limits | None = None,
+        method: str | None = None,
+        random: Callable[[int], int] = secrets.randbits,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`method`: `gso`, `sendmmsg` or `sendto`; by default the best that works here.
+
+        Raises `NativeUnavailableError`.
+        """
+        self._sockets = sockets
+        self._random = random
+        self._clock = clock
+        self._extension = cast("_Extension", load().FanOut(limits or Limits(), method))
+        self._senders: list[DatagramSender] = []
+        self._on_start: dict[int, Callable[[], None]] = {}
+
+    @property
+    def method(self) -> str:
+        """How packets are handed to the kernel."""
+        return self._extension.method
+
+    def add(self, viewer: Viewer, on_start: Callable[[], None] | None = None) -> int:
+        """Start a viewer at the next key frame."""
+        link = self._link(viewer.address)
+        # Sequence numbers start below 2**15, so that the receiver's guess of the rollover counter is right even if the
+        # first packets are lost (RFC 3711 section 3.3.1).
+        numbers = (self._random(15), self._random(15), self._random(32))
+        try:
+            handle = self._extension.add(viewer, link, numbers)
+        except ValueError as error:
+            raise SrtpError(f"no SRTP context for {viewer.keys.profile}: {error}") from error
+        if on_start is not None:
+            self._on_start[handle] = on_start
+        return handle
+
+    def remove(self, handle: int) -> None:
+        """Forget a viewer."""
+        self._on_start.pop(handle, None)
+        self._extension.remove(handle)
+
+    def move(self, handle: int, address: Address) -> None:
+        """The viewer roamed."""
+        self._extension.move(handle, address, self._link(address))
+
+    def send(self, chunk: Chunk) -> None:
+        """Send a chunk to everybody who is not waiting for a key frame."""
+        started, failed = self._extension.send(chunk, self._links(), self._clock())
+        for handle in failed:
+            log.error("srtp refused to encrypt; the viewer gets nothing more", handle=handle)
+        # Called last: a callback may remove viewers.
+        for on_start in [self._on_start.pop(handle, None) for handle in started]:
+            if on_start is not None:
+                on_start()
+
+    def resend(self, handle: int, sequence_numbers: list[int]) -> None:
+        """Send packets again: those since the viewer's last start that are still kept, within its budget."""
+        self._extension.resend(handle, sequence_numbers, self._links())
+
+    def stats(self, handle: int) -> ViewerStats | None:
+        """Counters of a viewer."""
+        counters = self._extension.stats(handle)
+        return None if counters is None else ViewerStats(*counters)
+
+    def totals(self) -> FanOutTotals:
+        """Counters of all."""
+        return FanOutTotals(*self._extension.totals())
+
+    def _link(self, address: Address) -> int:
+        sender = self._sockets.socket_for(address)
+        for link, known in enumerate(self._senders):
+            if known is sender:
+                return link
+        self._senders.append(sender)
+        return len(self._senders) - 1
+
+    def _links(self) -> list[Link]:
+        return [_link_to(sender) for sender in self._senders]
+
+
+def _link_to(sender: DatagramSender) -> Link:
+    """The descriptor of a socket; anything else that can send is called."""
+    return sender.fileno() if isinstance(sender, socket.socket) else sender.sendto
+
+
+def load() -> Any:
+    """The extension's module; raises `NativeUnavailableError` with the reason."""
+    try:
+        module = importlib.import_module("sightline_fanout")
+    except ImportError as error:
+        raise NativeUnavailableError(str(error)) from error
+    found = getattr(module, "INTERFACE", None)
+    if found != INTERFACE:
+        raise NativeUnavailableError(f"sightline_fanout has interface {found}, not {INTERFACE}: build it again")
+    return module
