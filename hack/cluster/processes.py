@@ -115,6 +115,8 @@ class Supervisor:
                 self._signal(pid, signal.SIGKILL)
                 if not wait_until(lambda: self._pid(name) is None, 10):
                     raise ClusterError(f"{name} (process {pid}) does not end after SIGKILL")
+            if (child := self._children.pop(pid, None)) is not None:
+                child.wait()  # it may have ended just after the last look, and nobody else will reap it
         self._record_file(name).unlink(missing_ok=True)
 
     def _record_file(self, name: str) -> Path:

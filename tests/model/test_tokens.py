@@ -184,7 +184,7 @@ def test_no_changed_character_goes_unnoticed(position: int, character: str) -> N
         verify(good[:position] + character + good[position + 1 :], KEYS, AUDIENCE, NOW)
 
 
-@pytest.mark.parametrize("pem", [b"", b"no key", generate_private_key_pem()[:60]])
+@pytest.mark.parametrize("pem", [b"", b"no key", generate_private_key_pem()[:60]], ids=["empty", "text", "cut"])
 def test_a_broken_key_file_is_told_without_its_content(pem: bytes) -> None:
     with pytest.raises(ValueError, match="signing key"):
         Signer.from_pem(pem)
@@ -216,7 +216,9 @@ class TestSessionPaths:
             open_session_path(other, "default", "door", self.path)
 
     @pytest.mark.parametrize(
-        "path", ["", ".", "s-1", "s-1.", f"s-2.{path.partition('.')[2]}", path + "x", "s-1.ä", "../x.y", "a" * 500]
+        "path",
+        ["", ".", "s-1", "s-1.", f"s-2.{path.partition('.')[2]}", path + "x", "s-1.ä", "../x.y", "a" * 500],
+        ids=["empty", "dot", "bare", "unsigned", "borrowed", "longer", "umlaut", "climbing", "long"],
     )
     def test_anything_else_is_refused(self, path: str) -> None:
         with pytest.raises(TokenError):
