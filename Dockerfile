@@ -29,6 +29,28 @@ RUN apt-get update -q \
     && echo 'sightline:x:65532:' >> /etc/group \
     && echo 'sightline:x:65532:65532::/tmp:/usr/sbin/nologin' >> /etc/passwd
 
+# The agent's native fan-out, built with Debian's Rust; the other images have none.
+FROM base AS rust
+ARG PIP_CERT
+RUN apt-get update -q && apt-get install -q -y --no-install-recommends cargo gcc libc6-dev
+COPY agents/fanout /fanout
+RUN cd /fanout \
+    && if [ -n "${PIP_CERT}" ]; then export CARGO_HTTP_CAINFO="${PIP_CERT}"; fi \
+    && PYO3_BUILD_EXTENSION_MODULE=1 AWS_LC_SYS_USE_SYSTEM=0 cargo build -q --release --locked --features python \
+    && install -D target/release/libsightline_fanout.so /native/lib/python3.13/site-packages/sightline_fanout.abi3.so
+
+FROM scratch AS native-operator
+COPY LICENSE /share/doc/sightline/
+
+FROM scratch AS native-api
+COPY LICENSE /share/doc/sightline/
+
+FROM scratch AS native-agent
+COPY LICENSE /share/doc/sightline/
+COPY --from=rust /native /
+
+FROM native-${COMPONENT} AS native
+
 # Third-party packages: a layer that changes with their pinned list alone.
 FROM base AS dependencies
 # Where packages come from, when not from the public index, and the authorities to trust on the way: a proxy's own
@@ -64,12 +86,14 @@ RUN PATH=/tmp/pip/bin:$PATH pip wheel -q --no-deps --no-index --no-build-isolati
 FROM base
 COPY --from=dependencies /opt/sightline /opt/sightline
 COPY --from=own /own /opt/sightline
+COPY --from=native / /opt/sightline
 COPY --from=own /sources/share /usr/share/sightline
 # The root file system may be read-only; what has to write gets a volume at /tmp.
 ENV PATH=/opt/sightline/bin:/usr/bin:/bin \
     HOME=/tmp \
     PYTHONSAFEPATH=1 \
     PYTHONUNBUFFERED=1 \
+    MALLOC_ARENA_MAX=2 \
     PYTHONDONTWRITEBYTECODE=1
 USER 65532:65532
 ENTRYPOINT ["/opt/sightline/bin/entrypoint"]

@@ -25,7 +25,7 @@ help: ## Show this text
 	@printf '\nVariables: PORT, TOKEN, CAMERA=rtsp://... (dev), CLUSTER=current|kind|local (demo), SIGHTLINE_BUILD (where built things live)\n'
 
 .PHONY: dev
-dev: setup web ## Run everything in one process, without a cluster: test pattern and CAMERA=rtsp://... in a browser
+dev: setup web fanout ## Run everything in one process, without a cluster: test pattern and CAMERA=rtsp://... in a browser
 	@exec $(VENV)/bin/sightline dev $(if $(PORT),--port $(PORT)) $(if $(TOKEN),--token $(TOKEN)) $(if $(CAMERA),--camera camera=$(CAMERA)) $(if $(NO_OPEN),--no-open)
 
 .PHONY: demo
@@ -47,8 +47,12 @@ test: ## Everything that can run on this machine; says at its end what it left o
 	@exec hack/test.sh
 
 .PHONY: bench
-bench: setup ## Measure: the figures of docs/benchmarks.md
+bench: setup fanout ## Measure: the figures of docs/benchmarks.md
 	@exec $(PYTHON) -m tests.bench
+
+.PHONY: fuzz
+fuzz: setup ## Throw a million mutated inputs at everything that reads untrusted bytes (INPUTS=, FOR=seconds, TARGET=)
+	@exec $(PYTHON) -m tests.fuzz $(if $(INPUTS),--inputs $(INPUTS)) $(if $(FOR),--seconds $(FOR)) $(if $(TARGET),--target $(TARGET))
 
 .PHONY: format
 format: setup ## Put sources into their one form
@@ -90,6 +94,13 @@ $(VENV)/.installed: requirements/dev.txt $(PYPROJECTS) | uv
 	@[ -x $(PYTHON) ] || uv venv -q --python '>=3.11' $(VENV)
 	@uv pip sync -q --python $(PYTHON) --require-hashes requirements/dev.txt
 	@uv pip install -q --python $(PYTHON) --no-deps $(MEMBERS:%=-e ./%)
+	@touch $@
+
+.PHONY: fanout
+fanout: $(VENV)/.fanout ## The native fan-out, where Rust is there (else the Python one serves)
+
+$(VENV)/.fanout: $(VENV)/.installed $(shell find agents/fanout -name '*.rs' -o -name 'Cargo.*')
+	@hack/build-fanout.sh
 	@touch $@
 
 .PHONY: uv

@@ -6,13 +6,14 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 left_out=()
+target=$(realpath -m "${SIGHTLINE_BUILD:-.build}/fanout")
 say() { printf '\033[1m==> %s\033[0m\n' "$*"; }
 took() { say "$1: $((SECONDS - started)) s"; started=$SECONDS; }
 started=$SECONDS
 
 # What the tests themselves want from Debian: a browser, and an RTSP camera that we did not write.
 test_packages=(chromium python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good
-    gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly)
+    gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-nice gir1.2-gst-plugins-bad-1.0)
 
 is_debian_root() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
 
@@ -29,10 +30,17 @@ install_packages() {
 
 run_pytest() { .venv/bin/python -m pytest -q "$@"; }
 
-make setup web
+make setup web fanout
 took "set-up"
 make check
 took "make check"
+if command -v cargo >/dev/null; then
+    (cd agents/fanout && CARGO_TARGET_DIR="$target" cargo test -q --locked)
+    (cd agents/fanout && cargo fmt --check)
+    took "the native fan-out's own tests"
+else
+    left_out+=("the native fan-out and its tests: no Rust toolchain here")
+fi
 
 if ! is_debian_root; then
     left_out+=("tests on a real API server, on the local node and in Chromium: they need root on a Debian machine")

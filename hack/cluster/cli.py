@@ -14,7 +14,12 @@ from hack.cluster.paths import node_dir
 from hack.cluster.processes import Supervisor
 
 Command = Callable[[argparse.Namespace], None]
-TOOLS = {"helm": toolchain.helm, "kubectl": toolchain.kubectl, "mediamtx": toolchain.mediamtx}
+TOOLS = {
+    "go2rtc": toolchain.go2rtc,
+    "helm": toolchain.helm,
+    "kubectl": toolchain.kubectl,
+    "mediamtx": toolchain.mediamtx,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

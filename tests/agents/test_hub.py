@@ -28,6 +28,19 @@ class Recorder:
 
     def __init__(self) -> None:
         self.chunks: list[Chunk] = []
+        self.gop: float | None = None
+        """What a viewer who joined would get at once."""
+        self.cuts: list[int] = []
+        """How many chunks had come when the source began anew."""
+
+    def gop_seconds(self) -> float | None:
+        return self.gop
+
+    def cut(self) -> None:
+        self.cuts.append(len(self.chunks))
+
+    def refresh(self, handle: int) -> bool:
+        raise NotImplementedError
 
     def send(self, chunk: Chunk) -> None:
         self.chunks.append(chunk)
@@ -422,6 +435,33 @@ def test_key_frames_are_asked_for_but_not_too_often() -> None:
     story(scenario)
 
 
+def test_no_key_frame_is_asked_for_while_viewers_can_begin_without() -> None:
+    async def scenario(world: World) -> None:
+        await probed(world)
+        await world.hub.attach()
+        world.fanout.gop = 2.0
+        world.hub.want_key_frame()
+        assert world.camera.keys_wanted == 0
+        world.fanout.gop = 4.0  # too long to be quick
+        world.hub.want_key_frame()
+        assert world.camera.keys_wanted == 1
+
+    story(scenario)
+
+
+def test_nobody_begins_with_pictures_from_before_the_source_was_stopped() -> None:
+    async def scenario(world: World) -> None:
+        await probed(world)
+        await world.hub.attach()
+        await asyncio.sleep(5)
+        world.camera.break_now()
+        await asyncio.sleep(5)
+        assert len(world.fanout.cuts) == world.camera.runs == 3
+        assert all(world.fanout.chunks[cut].key for cut in world.fanout.cuts)
+
+    story(scenario)
+
+
 def test_shutting_down_answers_who_waits() -> None:
     async def tell() -> None:
         world = World()
@@ -434,5 +474,31 @@ def test_shutting_down_answers_who_waits() -> None:
         with pytest.raises(SourceError):
             waiting.result()
         assert world.camera.running == 0
+
+    run(tell())
+
+
+class Resized:
+    """A camera that is set to another resolution while it streams."""
+
+    async def run(self, sink: Sink) -> None:
+        for number, width in enumerate((640, 1280)):
+            sink.start(VideoFormat("H264", "42c01e", width, 360))
+            sink.write(Chunk((b"x",), number * 9000, True, True))
+            await asyncio.sleep(0.1)
+        await asyncio.Event().wait()
+
+
+def test_another_resolution_is_told_at_once() -> None:
+    async def tell() -> None:
+        seen: list[int] = []
+        hub = Hub(config(start=StartMode.ALWAYS), lambda _spec: Resized(), Recorder())
+        hub.subscribe(lambda report: seen.append(report.width))
+        task = asyncio.create_task(hub.run())
+        await asyncio.sleep(1)
+        task.cancel()
+        await asyncio.wait({task})
+        assert seen[-1] == 1280
+        assert 640 in seen
 
     run(tell())

@@ -1,76 +1,38 @@
 """Peers against an unmodified aiortc client over loopback: pictures, repair, and every way to end."""
 
 import asyncio
-import contextlib
 import re
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, field
-from fractions import Fraction
+import time
+from collections.abc import AsyncIterator
 from itertools import pairwise
 
-import av
 import pytest
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
-from aiortc.mediastreams import MediaStreamTrack
 
-from sightline_agent.media.frames import Chunk, VideoFormat
-from sightline_agent.peers import Peer, PeerFactory, Timings, liveness
+from sightline_agent.media.frames import Chunk
+from sightline_agent.peers import Peer, Timings, liveness
 from sightline_agent.signaling.sdp import SdpError
-from sightline_agent.transport.dtls import new_certificate
 from sightline_agent.transport.fanout import Address
-from sightline_agent.transport.fanout_python import DatagramSender, PythonFanOut
-from sightline_agent.transport.mux import UdpMux
-from sightline_agent.transport.stun import build_request
+from sightline_agent.transport.mux import MuxCount
+from sightline_agent.transport.stun import build_request, build_response, parse_request
+from sightline_agent.viewerstats import Family
 from sightline_model.reasons import EndReason
-
-WIDTH, HEIGHT, RATE, GOP = 320, 240, 30, 10
-FORMAT = VideoFormat("H264", "42e01f", WIDTH, HEIGHT)
-PATIENCE = 20.0
-
-
-def packetize(access_unit: bytes, limit: int = 1000) -> list[bytes]:
-    """RFC 6184: single NAL units and FU-A."""
-    payloads = []
-    for unit in (u.removesuffix(b"\0") for u in access_unit.split(b"\0\0\1")):
-        if not unit:
-            continue
-        if len(unit) <= limit:
-            payloads.append(unit)
-            continue
-        parts = [unit[at : at + limit - 2] for at in range(1, len(unit), limit - 2)]
-        for i, part in enumerate(parts):
-            flags = (0x80 if i == 0 else 0) | (0x40 if i == len(parts) - 1 else 0)
-            payloads.append(bytes((unit[0] & 0xE0 | 28, unit[0] & 31 | flags)) + part)
-    return payloads
-
-
-def encode_clip(frames: int) -> list[Chunk]:
-    """A moving gradient."""
-    encoder = av.CodecContext.create("libx264", "w")
-    assert isinstance(encoder, av.VideoCodecContext)
-    encoder.width, encoder.height, encoder.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-    encoder.framerate, encoder.time_base = Fraction(RATE), Fraction(1, RATE)
-    encoder.options = {
-        "profile": "baseline",
-        "preset": "ultrafast",
-        "tune": "zerolatency",
-        "g": str(GOP),
-        "x264-params": "repeat-headers=1:scenecut=0",
-    }
-    chunks = []
-    for i in range(frames):
-        frame = av.VideoFrame(WIDTH, HEIGHT, "yuv420p")
-        for plane in frame.planes:
-            plane.update(
-                bytes((x * 7 + y * 3 + i * 5) & 255 for y in range(plane.height) for x in range(plane.line_size))
-            )
-        frame.pts = i
-        chunks += [
-            Chunk(tuple(packetize(bytes(packet))), i * 90000 // RATE, True, packet.is_keyframe)
-            for packet in encoder.encode(frame)
-        ]
-    return chunks
+from tests.helpers.peer_stage import (
+    GOP,
+    HEIGHT,
+    PATIENCE,
+    RATE,
+    WIDTH,
+    Client,
+    Observer,
+    Stage,
+    connect,
+    encode_clip,
+    open_client,
+    open_stage,
+    playing,
+)
 
 
 @pytest.fixture(scope="module")
@@ -78,167 +40,16 @@ def clip() -> list[Chunk]:
     return encode_clip(3 * GOP)
 
 
-class Camera:
-    """Plays the clip in a loop, at its rate."""
-
-    def __init__(self, clip: list[Chunk], fanout: PythonFanOut) -> None:
-        self.clip, self.fanout, self.played = clip, fanout, 0
-        self._handle = asyncio.get_running_loop().call_soon(self._tick)
-
-    def _tick(self) -> None:
-        turn, at = divmod(self.played, len(self.clip))
-        chunk = self.clip[at]
-        shift = turn * len(self.clip) * 90000 // RATE
-        self.fanout.send(Chunk(chunk.payloads, chunk.timestamp + shift, chunk.last, chunk.key))
-        self.played += 1
-        self._handle = asyncio.get_running_loop().call_later(1 / RATE, self._tick)
-
-    def stop(self) -> None:
-        self._handle.cancel()
-
-
-class Lossy:
-    """A socket that loses what `lose` names."""
-
-    def __init__(self, inner: DatagramSender, lose: Callable[[bytes], bool]) -> None:
-        self.inner, self.lose, self.lost = inner, lose, 0
-
-    def sendto(self, data: memoryview, address: Address, /) -> int:
-        if self.lose(bytes(data)):
-            self.lost += 1
-            return len(data)
-        return self.inner.sendto(data, address)
-
-
-class LossySockets:
-    def __init__(self, mux: UdpMux) -> None:
-        self.mux = mux
-        self.lose: Callable[[bytes], bool] = lambda _: False
-        self.made: list[Lossy] = []
-
-    def socket_for(self, address: Address) -> Lossy:
-        self.made.append(Lossy(self.mux.socket_for(address), lambda data: self.lose(data)))
-        return self.made[-1]
-
-
-@dataclass
-class Observer:
-    """Writes down what it hears."""
-
-    heard: list[str] = field(default_factory=list)
-    end: tuple[EndReason, str] | None = None
-    closings: int = 0
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def _hear(self, what: str) -> None:
-        if what not in self.heard:
-            self.heard.append(what)
-        self.changed.set()
-
-    def connected(self) -> None:
-        self._hear("connected")
-
-    def media(self) -> None:
-        self._hear("media")
-
-    def alive(self) -> None:
-        self._hear("alive")
-
-    def key_frame_wanted(self) -> None:
-        self._hear("key_frame_wanted")
-
-    def closed(self, reason: EndReason, message: str) -> None:
-        self.end = (reason, message)
-        self.closings += 1
-        self._hear("closed")
-
-    async def until(self, what: str) -> None:
-        async with asyncio.timeout(PATIENCE):
-            while what not in self.heard:
-                self.changed.clear()
-                await self.changed.wait()
-
-
-@dataclass
-class Stage:
-    """An agent's media half."""
-
-    mux: UdpMux
-    sockets: LossySockets
-    fanout: PythonFanOut
-    factory: PeerFactory
-    tasks: list[asyncio.Task[None]] = field(default_factory=list)
-
-    def peer(self, observer: Observer, name: str = "s-1") -> Peer:
-        return self.factory.make(name, FORMAT, observer)
-
-    def run(self, peer: Peer) -> asyncio.Task[None]:
-        task = asyncio.create_task(peer.run())
-        self.tasks.append(task)
-        return task
-
-
 @pytest.fixture
 async def stage() -> AsyncIterator[Stage]:
-    mux = UdpMux("127.0.0.1", 0)
-    await mux.start()
-    sockets = LossySockets(mux)
-    fanout = PythonFanOut(sockets)
-    factory = PeerFactory(
-        mux, fanout, new_certificate(), list, timings=Timings(report_least=0.1, report_most=0.2, watch=0.05)
-    )
-    stage = Stage(mux, sockets, fanout, factory)
-    yield stage
-    for task in stage.tasks:
-        task.cancel()
-    await asyncio.gather(*stage.tasks, return_exceptions=True)
-    mux.close()
-
-
-@contextlib.contextmanager
-def playing(clip: list[Chunk], fanout: PythonFanOut) -> Iterator[Camera]:
-    camera = Camera(clip, fanout)
-    try:
-        yield camera
-    finally:
-        camera.stop()
-
-
-@dataclass
-class Client:
-    """The viewer's side: aiortc as it comes."""
-
-    connection: RTCPeerConnection
-    track: MediaStreamTrack | None = None
-
-    async def frames(self, count: int) -> list[av.VideoFrame]:
-        assert self.track is not None
-        received: list[av.VideoFrame] = []
-        async with asyncio.timeout(PATIENCE):
-            while len(received) < count:
-                frame = await self.track.recv()
-                assert isinstance(frame, av.VideoFrame)
-                received.append(frame)
-        return received
+    async with open_stage() as opened:
+        yield opened
 
 
 @pytest.fixture
 async def client() -> AsyncIterator[Client]:
-    connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-    client = Client(connection)
-    connection.on("track", lambda track: setattr(client, "track", track))
-    connection.addTransceiver("video", direction="recvonly")
-    yield client
-    await connection.close()
-
-
-async def connect(client: Client, stage: Stage, peer: Peer) -> asyncio.Task[None]:
-    connection = client.connection
-    await connection.setLocalDescription(await connection.createOffer())
-    answer = peer.answer(connection.localDescription.sdp)
-    task = stage.run(peer)
-    await connection.setRemoteDescription(RTCSessionDescription(answer, "answer"))
-    return task
+    async with open_client() as opened:
+        yield opened
 
 
 async def test_an_unmodified_client_plays(stage: Stage, client: Client, clip: list[Chunk]) -> None:
@@ -334,6 +145,28 @@ async def test_a_viewer_that_vanishes(stage: Stage, client: Client, clip: list[C
     assert observer.end is not None
     assert observer.end[0] is EndReason.SOCKET_LOST
     assert_nothing_stays(stage, observer)
+
+
+async def test_a_dead_viewer_is_gone_within_ten_seconds(stage: Stage, client: Client, clip: list[Chunk]) -> None:
+    timings = Timings()
+    assert timings.silence + timings.watch <= 10
+    assert timings.report_least >= 2
+    assert timings.report_most <= 3
+    observer = Observer()
+    with playing(clip, stage.fanout):
+        task = await connect(client, stage, stage.peer(observer))
+        await observer.until("media")
+        asyncio.get_running_loop().remove_reader(stage.mux.socket_for(("127.0.0.1", 1)).fileno())
+        stage.factory.timings = Timings(watch=0.05)
+        now = time.monotonic()
+        for silent in (4.0, 8.0):
+            stage.factory.clock = lambda silent=silent: now + silent  # type: ignore[misc]
+            await asyncio.sleep(0.2)
+            assert not task.done()
+        stage.factory.clock = lambda: now + timings.silence + 0.2
+        await asyncio.wait_for(task, PATIENCE)
+    assert observer.end is not None
+    assert observer.end[0] is EndReason.SOCKET_LOST
 
 
 async def test_nobody_comes(stage: Stage, client: Client) -> None:
@@ -459,8 +292,39 @@ async def test_the_viewers_reports_are_read(stage: Stage, client: Client, clip: 
             while peer.reception.round_trip is None:
                 observer.changed.clear()
                 await observer.changed.wait()
+        async with asyncio.timeout(PATIENCE):
+            while not stage.factory.audience.round_trip.total:
+                await asyncio.sleep(0.01)
+        stats = peer.stats()
     assert 0 <= peer.reception.round_trip < PATIENCE
     assert peer.reception.packets_lost == 0
+    assert stats is not None
+    assert (stats.address_family, stats.packets_lost, stats.round_trip_ms is None) == ("IPv4", 0, False)
+    assert stats.packets_sent > 0
+    assert stats.reports > 0
+    assert stats.bitrate > 0
+    assert stage.factory.audience.families[Family.IPV4] == 1
+    assert stage.factory.audience.loss.buckets()[-1][1] > 0
+
+
+async def test_complaints_are_counted(stage: Stage, client: Client, clip: list[Chunk]) -> None:
+    peer = stage.peer(Observer())
+    assert peer.stats() is None
+    with playing(clip, stage.fanout):
+        task = await connect(client, stage, peer)
+        await client.frames(GOP)
+        receiver = client.connection.getReceivers()[0]
+        await receiver._send_rtcp_pli(peer._ssrc)
+        await receiver._send_rtcp_nack(peer._ssrc, [1, 2, 3])
+        async with asyncio.timeout(PATIENCE):
+            while not (peer.reception.nacks and peer.reception.key_frames_wanted):
+                await asyncio.sleep(0.01)
+        peer.close(EndReason.HANGUP)
+        await asyncio.wait_for(task, PATIENCE)
+    audience = stage.factory.audience
+    assert (audience.nacks, audience.key_frames_wanted) == (peer.reception.nacks, peer.reception.key_frames_wanted)
+    assert audience.families.total() == 0
+    assert peer.stats() is None
 
 
 async def test_a_viewer_roams(stage: Stage, client: Client, clip: list[Chunk]) -> None:
@@ -473,16 +337,39 @@ async def test_a_viewer_roams(stage: Stage, client: Client, clip: list[Chunk]) -
         await connect(client, stage, peer)
         await observer.until("media")
         elsewhere.sendto(nominating_check(peer), ("127.0.0.1", stage.mux.port))
+        remote = peer._endpoint.remote
+        assert remote is not None
         async with asyncio.timeout(PATIENCE):
             data = b""
             while data[8:12] != peer._ssrc.to_bytes(4, "big"):
                 data = await loop.sock_recv(elsewhere, 2048)
+                if data[:2] == b"\0\1":  # before anything else comes here, it is asked who is here
+                    answer = build_response(parse_request(data), remote.password.encode(), ("127.0.0.1", 1))
+                    elsewhere.sendto(answer, ("127.0.0.1", stage.mux.port))
 
 
 def nominating_check(peer: Peer) -> bytes:
-    credentials = peer._endpoint.credentials
-    attributes = [(0x0006, f"{credentials.ufrag}:x".encode()), (0x0025, b"")]
+    credentials, remote = peer._endpoint.credentials, peer._endpoint.remote
+    assert remote is not None
+    username = f"{credentials.ufrag}:{remote.ufrag}".encode()
+    attributes = [(0x0006, username), (0x0024, bytes(4)), (0x802A, bytes(8)), (0x0025, b"")]
     return build_request(bytes(12), attributes, credentials.password.encode())
+
+
+async def test_an_unmodified_client_answers_probes(stage: Stage, client: Client, clip: list[Chunk]) -> None:
+    observer = Observer()
+    peer = stage.peer(observer)
+    with playing(clip, stage.fanout):
+        await connect(client, stage, peer)
+        await observer.until("media")
+        endpoint = peer._endpoint
+        moved: asyncio.Future[Address] = asyncio.get_running_loop().create_future()
+        endpoint.on_move = moved.set_result
+        home = endpoint.address
+        assert home is not None
+        endpoint._probe(parse_request(nominating_check(peer)), home, stage.mux.now())
+        assert await asyncio.wait_for(moved, PATIENCE) == home
+    assert stage.mux.counters[MuxCount.PROBE_ANSWER] == 1
 
 
 async def test_an_ice_restart(stage: Stage, client: Client, clip: list[Chunk]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from sightline_agent.registry import SessionRegistry
 from sightline_agent.session import Observer
 from sightline_agent.signaling.sessions import Opened, OpenRequest
 from sightline_agent.sources.base import SourceError
-from sightline_model.agent import AgentConfig, AgentLifecycle, CameraIdentity, SessionReport
+from sightline_model.agent import AgentConfig, AgentLifecycle, CameraIdentity, SessionReport, SessionStats
 from sightline_model.camera import Source, TestPatternSource
 from sightline_model.problems import Problem, ProblemCode
 from sightline_model.reasons import EndReason, SourceReason
@@ -67,6 +68,9 @@ class FakePeer:
     def trickle(self, fragment: str) -> str | None:
         self.fragments.append(fragment)
         return None
+
+    def stats(self) -> SessionStats | None:
+        return SessionStats(since=datetime(2026, 1, 1, tzinfo=UTC), address_family="IPv6") if self.running else None
 
     async def run(self) -> None:
         self.running = True
@@ -206,6 +210,36 @@ def test_no_more_viewers_than_may_be() -> None:
         assert problem.retry_after_seconds
         await world.registry.close("s-0", EndReason.HANGUP)
         await world.open("s-x")  # a refused id was not used up
+
+    story(scenario)
+
+
+def test_the_gate_is_asked_and_its_refusal_counted() -> None:
+    class Gate:
+        def admit(self, viewers: int) -> Problem | None:
+            return Problem(code=ProblemCode.AGENT_OVERLOADED, retry_after_seconds=9) if viewers == 2 else None
+
+    async def scenario(world: World) -> None:
+        world.registry = SessionRegistry(config(), world.hub, world.make, gate=Gate())
+        await world.open("s-0")
+        await world.open("s-1")
+        problem = await refused(world.open("s-x"), ProblemCode.AGENT_OVERLOADED)
+        assert (problem.status, problem.retry_after_seconds) == (503, 9)
+        await world.registry.close("s-0", EndReason.HANGUP)
+        await world.open("s-x")  # a refused id was not used up
+        assert world.registry.refused == {ProblemCode.AGENT_OVERLOADED: 1}
+
+    story(scenario)
+
+
+def test_how_a_viewer_receives_is_told_to_those_who_ask_for_details() -> None:
+    async def scenario(world: World) -> None:
+        await world.open()
+        await asyncio.sleep(1)
+        (detailed,) = world.registry.reports(details=True)
+        assert detailed.stats is not None
+        assert detailed.stats.address_family == "IPv6"
+        assert [report.stats for report in (*world.registry.reports(), *world.told)] == [None] * (1 + len(world.told))
 
     story(scenario)
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import re
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -14,10 +16,12 @@ import pytest
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 
+from sightline_agent.admission import Rules
 from sightline_agent.media import h264
 from sightline_agent.runtime import Runtime, prepare
-from sightline_agent.settings import parse
+from sightline_agent.settings import Settings, parse
 from sightline_agent.standalone import parse_source
+from sightline_agent.transport.mux import MuxCount
 from sightline_model.agent import AgentConfig, AgentReport, CameraIdentity
 from sightline_model.tokens import Signer, TokenRole, generate_private_key_pem
 from tests.helpers.rtsp_server import Habits, serve
@@ -58,7 +62,7 @@ async def count(track: MediaStreamTrack, frames: asyncio.Queue[tuple[int, int]])
         return
 
 
-async def watch(client: httpx2.AsyncClient, frames: int, token: str = "") -> str:
+async def watch(client: httpx2.AsyncClient, frames: int, token: str = "", answers: list[str] | None = None) -> str:
     """Play some frames as any WHEP player would; the session's path."""
     connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
     connection.addTransceiver("video", direction="recvonly")
@@ -70,6 +74,8 @@ async def watch(client: httpx2.AsyncClient, frames: int, token: str = "") -> str
         await connection.setLocalDescription(await connection.createOffer())
         response = await client.post("/whep", content=connection.localDescription.sdp, headers=headers)
         assert response.status_code == 201, response.text
+        if answers is not None:
+            answers.append(response.text)
         await connection.setRemoteDescription(RTCSessionDescription(response.text, "answer"))
         for _ in range(frames):
             assert await got.get() == (320, 240)
@@ -87,6 +93,8 @@ async def test_a_stock_client_watches_the_test_pattern() -> None:
         assert report.source.verified
         assert report.stats.packets_sent > 0
         assert len(report.sessions) == 2
+        assert report.capacity is not None
+        assert report.capacity.remaining_viewers > 0
         assert runtime.hub.report().reconnects == 0
 
 
@@ -118,6 +126,51 @@ async def test_viewers_of_a_camera_share_one_connection() -> None:
         assert (probes, camera.connections, camera.open) == (1, 2, 1)
 
 
+def has_ipv6() -> bool:
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            return False
+    return True
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+@pytest.mark.parametrize(
+    ("arguments", "client_address", "families"),
+    [
+        pytest.param(["--host", "::1"], "::1", {"IPv6"}, id="IPv6 only"),
+        pytest.param([], "::1", {"IPv4", "IPv6"}, id="dual stack, IPv6 viewer"),
+        pytest.param([], "127.0.0.1", {"IPv4", "IPv6"}, id="dual stack, IPv4 viewer"),
+    ],
+)
+async def test_viewers_of_both_families(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], client_address: str, families: set[str]
+) -> None:
+    monkeypatch.setattr("aioice.ice.get_host_addresses", lambda use_ipv4, use_ipv6: [client_address])
+    if not arguments:
+        monkeypatch.setattr(Settings, "bind", ("127.0.0.1", "::1"))
+    async with agent([*standalone(PATTERN), *arguments]) as (runtime, _):
+        host = f"[{client_address}]" if ":" in client_address else client_address
+        async with httpx2.AsyncClient(base_url=f"http://{host}:{runtime.control_port}", timeout=20) as client:
+            answers: list[str] = []
+            await watch(client, 5, answers=answers)
+            assert len((await status(client)).sessions) == 1
+        candidates = re.findall(r"a=candidate:\d+ 1 udp \d+ (\S+) \d+ typ host", answers[0])
+        assert {"IPv6" if ":" in address else "IPv4" for address in candidates} == families
+        assert candidates == sorted(candidates, key=lambda address: ":" in address)  # who takes the first takes IPv4
+        assert runtime.mux.counters[MuxCount.DTLS] > 0
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+async def test_every_address_is_of_both_families(host: str) -> None:
+    async with agent([*standalone(PATTERN), "--host", host]) as (runtime, client):
+        async with httpx2.AsyncClient(base_url=f"http://[::1]:{runtime.control_port}", timeout=20) as other:
+            assert (await status(other)).media_port == (await status(client)).media_port == runtime.mux.port
+        assert await watch(client, 5)
+
+
 async def test_in_a_pod_nobody_watches_without_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     signer = Signer.from_pem(generate_private_key_pem())
     identity = CameraIdentity(namespace="default", name="door", uid="1")
@@ -142,6 +195,23 @@ async def test_in_a_pod_nobody_watches_without_a_token(tmp_path: Path, monkeypat
         report = AgentReport.model_validate((await client.get("/v1/status", headers=control)).json())
         assert [(session.id, session.user) for session in report.sessions] == [("s-one", "alice")]
         assert (await client.get("/status")).status_code == 404
+
+
+async def test_an_agent_without_cpu_refuses_whom_it_could_not_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIGHTLINE_AGENT_CPU_BUDGET", "0.0001")
+    async with agent(standalone(PATTERN)) as (runtime, client):
+        rules, runtime.gate._rules = runtime.gate._rules, Rules(floor=0)
+        connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        connection.addTransceiver("video", direction="recvonly")
+        await connection.setLocalDescription(await connection.createOffer())
+        response = await client.post("/whep", content=connection.localDescription.sdp, headers=SDP)
+        await connection.close()
+        runtime.gate._rules = rules
+        assert (response.status_code, response.json()["code"]) == (503, "agent-overloaded")
+        assert int(response.headers["retry-after"]) > 0
+        page = (await client.get("/metrics")).text
+        assert 'sightline_agent_viewers_refused_total{code="agent-overloaded"} 1.0' in page
+        assert await watch(client, 3)  # the first few are always let in
 
 
 async def test_the_events_tell_the_story() -> None:

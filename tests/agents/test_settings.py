@@ -26,6 +26,7 @@ CONFIG = AgentConfig(
 def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No address from outside; what `run` does to logging is undone."""
     monkeypatch.delenv("POD_IP", raising=False)
+    monkeypatch.delenv("POD_IPS", raising=False)
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
@@ -43,7 +44,7 @@ def mount(folder: Path, text: str = CONFIG.model_dump_json()) -> list[str]:
 def test_in_a_pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POD_IP", "127.77.0.2")
     settings = parse(mount(tmp_path))
-    assert (settings.bind, settings.control_port, settings.media_port) == ("127.77.0.2", 8080, 5004)
+    assert (settings.bind, settings.control_port, settings.media_port) == (("127.77.0.2",), 8080, 5004)
     start = prepare(settings)
     assert start.config == CONFIG
     assert start.read_credentials() is None
@@ -56,14 +57,38 @@ def test_in_a_pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (found.username, found.password) == ("admin", "hunter2")
 
 
+@pytest.mark.parametrize(
+    ("ip", "ips", "bind"),
+    [
+        ("10.0.0.1", "10.0.0.1", ("10.0.0.1",)),
+        ("10.0.0.1", "10.0.0.1,fd00::1", ("10.0.0.1", "fd00::1")),
+        ("fd00::1", "fd00::1,10.0.0.1", ("fd00::1", "10.0.0.1")),
+        ("fd00::1", "", ("fd00::1",)),
+        ("", "fd00::1,fd00::2", ("fd00::1",)),
+    ],
+)
+def test_addresses_of_both_families(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ip: str, ips: str, bind: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("POD_IP", ip)
+    monkeypatch.setenv("POD_IPS", ips)
+    assert parse(mount(tmp_path)).bind == bind
+
+
+def test_an_address_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POD_IPS", "10.0.0.1,pod")
+    with pytest.raises(SettingsError):
+        parse(mount(tmp_path))
+
+
 def test_without_a_pod_address_every_address_is_bound(tmp_path: Path) -> None:
-    assert parse(mount(tmp_path)).bind == "0.0.0.0"
+    assert parse(mount(tmp_path)).bind == ("0.0.0.0",)
 
 
 def test_standalone() -> None:
     arguments = ["--standalone", "--source", "rtsp://admin:hun%40ter2@cam:554/x?y=1", "--port", "0", "--udp-port", "0"]
     settings = parse([*arguments, "--allowed-origin", "https://a.example", "--allowed-origin", "https://b.example"])
-    assert settings.bind == "127.0.0.1"
+    assert settings.bind == ("127.0.0.1",)
     assert settings.allowed_origins == ("https://a.example", "https://b.example")
     start = prepare(settings)
     assert start.config.source.rtsp is not None
@@ -84,10 +109,22 @@ def test_standalone() -> None:
         ("clip.mp4", "file"),
         ("file:///videos/clip.mp4", "file"),
         ("https://example.org/clip.mp4", "file"),
+        ("https://example.org/live/index.m3u8?x=1", "hls"),
+        ("rtmp://example.org/live/key", "rtmp"),
+        ("whep://token@example.org/whep", "whep"),
+        ("/dev/video0", "v4l2"),
     ],
 )
 def test_sources(text: str, kind: str) -> None:
     assert parse_source(text)[0].kind == kind
+
+
+def test_a_whep_endpoint_with_its_token() -> None:
+    source, credentials = parse_source("wheps://to%2Fken@example.org:8443/cam/whep?x=1")
+    assert source.whep is not None
+    assert source.whep.url == "https://example.org:8443/cam/whep?x=1"
+    assert credentials is not None
+    assert (credentials.token, credentials.username) == ("to/ken", "")
 
 
 @pytest.mark.parametrize("text", ["ftp://x/y", "rtsp://", "rtsp://a:secret@/x", "testpattern://?colour=red", ""])

@@ -168,6 +168,15 @@ async def test_an_ice_restart_is_passed_back_with_its_new_tag(world: World) -> N
     assert (response.status_code, response.text, response.headers["ETag"]) == (200, "a=ice-ufrag:new", '"2"')
 
 
+async def test_an_agent_that_is_full_is_told_with_its_retry_after(world: World) -> None:
+    await world.add_running()
+    world.agent.reply = lambda _: problem("agent-overloaded", 503, retryAfterSeconds=10)
+    response = await watch(world)
+    assert (response.status_code, response.json()["code"]) == (503, "agent-overloaded")
+    assert response.headers["Retry-After"] == "10"
+    assert world.metric("sightline_api_whep_total", outcome="agent-overloaded") == 1
+
+
 @pytest.mark.parametrize("method", ["PATCH", "DELETE", "GET"])
 async def test_a_session_address_that_we_did_not_sign_is_none(world: World, method: str) -> None:
     await world.add_running()

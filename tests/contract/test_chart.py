@@ -35,6 +35,8 @@ EVERYTHING: Obj = {
     "watchNamespaces": ["doors", "gates"],
     "defaultClass": {"name": "edge", "spec": {"limits": {"maxViewers": 7}, "agent": {"pullPolicy": "Always"}}},
     "operator": {
+        "replicas": 3,
+        "leaseSeconds": 30,
         "workers": 4,
         "sweepIntervalSeconds": 30,
         "logLevel": "DEBUG",
@@ -91,7 +93,7 @@ EVERYTHING: Obj = {
 CASES: dict[str, Obj] = {
     "defaults": {},
     "everything": EVERYTHING,
-    "least": {"crds": {"enabled": False}, "defaultClass": {"create": False}},
+    "least": {"crds": {"enabled": False}, "defaultClass": {"create": False}, "operator": {"replicas": 1}},
 }
 
 
@@ -133,7 +135,8 @@ def test_names_labels_and_namespaces(chart: Chart, case: str) -> None:
         labels = obj["metadata"]["labels"]
         assert labels["app.kubernetes.io/name"] == "sightline"
         assert labels["app.kubernetes.io/instance"] == "sightline"
-        cluster_wide = obj["kind"] in {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"}
+        kinds = ("ClusterRole", "CustomResourceDefinition", "ValidatingAdmissionPolicy")
+        cluster_wide = obj["kind"].startswith(kinds)
         assert ("namespace" in obj["metadata"]) is not cluster_wide
         if case == "everything":
             assert labels["team"] == "video"
@@ -253,6 +256,7 @@ class TestSettings:
         settings = OperatorSettings()  # type: ignore[call-arg, unused-ignore]
         assert settings.namespace_list == ("doors", "gates")
         assert settings.previous_signing_key_file == Path("/etc/sightline/keys/previous.pem")
+        assert (settings.lease_namespace, settings.lease_seconds) == (NAMESPACE, 30)
         assert (settings.workers, settings.sweep_interval, settings.log_level) == (4, 30, "DEBUG")
         assert settings.public_url == "https://cameras.example.org"
 
@@ -261,7 +265,9 @@ class TestSettings:
             monkeypatch.setenv(name, value)
         ours = OperatorSettings()  # type: ignore[call-arg, unused-ignore]
         theirs = OperatorSettings.model_validate({"agent_image": ours.agent_image})
-        assert ours == theirs.model_copy(update={"signing_key_file": ours.signing_key_file})
+        # Outside a cluster an operator is the only one.
+        lease = {"lease_name": "sightline-operator", "lease_namespace": NAMESPACE}
+        assert ours == theirs.model_copy(update=lease)
 
     def api(self, chart: Chart, values: Obj, folder: Path, monkeypatch: pytest.MonkeyPatch) -> ApiSettings:
         objects = render(chart, values)
@@ -288,7 +294,7 @@ class TestSettings:
     def test_api_by_default(self, chart: Chart, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         settings = self.api(chart, {}, tmp_path, monkeypatch)
         ours, theirs = settings.model_dump(), ApiSettings.model_construct().model_dump()
-        assert {name for name in ours if ours[name] != theirs[name]} == {"signing_key_file", "web_root"}
+        assert {name for name in ours if ours[name] != theirs[name]} == {"web_root"}
 
     def test_a_changed_setting_makes_new_pods(self, chart: Chart) -> None:
         def annotations(values: Obj) -> Mapping[str, str]:
@@ -352,11 +358,23 @@ class TestRights:
         ]
         resources = {resource for rule in cluster_wide for resource in rule["resources"]}
         assert resources == {"cameraclasses", "cameraclasses/status"}
-        roles = [obj for obj in objects if obj["kind"] == "Role"]
+        roles = [o for o in objects if o["kind"] == "Role" and o["metadata"]["name"] == "sightline-operator"]
         assert [role["metadata"]["namespace"] for role in roles] == ["doors", "gates"]
         everywhere = pick(render(chart), "ClusterRole", "sightline-operator")["rules"]
         for role in roles:
             assert cluster_wide + role["rules"] == everywhere
+
+    @pytest.mark.parametrize("values", [{}, EVERYTHING])
+    def test_the_operator_cannot_read_secrets(self, chart: Chart, values: Obj) -> None:
+        verbs = {
+            verb
+            for obj in render(chart, values)
+            if obj["kind"] in {"Role", "ClusterRole"} and obj["metadata"]["name"] == "sightline-operator"
+            for rule in obj["rules"]
+            if "secrets" in rule["resources"]
+            for verb in rule["verbs"]
+        }
+        assert verbs == {"create", "patch"}
 
     def test_no_rule_has_a_wildcard(self, chart: Chart) -> None:
         for obj in render(chart, EVERYTHING):
@@ -367,6 +385,35 @@ class TestRights:
         for values, expected in (({}, True), (EVERYTHING, False)):
             labels = pick(render(chart, values), "ClusterRole", "sightline-view")["metadata"]["labels"]
             assert ("rbac.authorization.k8s.io/aggregate-to-view" in labels) is expected
+
+
+class TestSeveralOperators:
+    @pytest.mark.parametrize(("values", "replicas"), [({}, 2), (EVERYTHING, 3), ({"operator": {"replicas": 1}}, 1)])
+    def test_replicas_and_what_keeps_them(self, chart: Chart, values: Obj, replicas: int) -> None:
+        objects = render(chart, values)
+        spec = pick(objects, "Deployment", "sightline-operator")["spec"]
+        assert spec["replicas"] == replicas
+        assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+        (spread,) = spec["template"]["spec"]["topologySpreadConstraints"]
+        assert spread["labelSelector"] == spec["selector"]
+        budgets = [obj["spec"] for obj in objects if obj["kind"] == "PodDisruptionBudget"]
+        assert budgets == ([{"maxUnavailable": 1, "selector": spec["selector"]}] if replicas > 1 else [])
+
+    @pytest.mark.parametrize("values", [{}, EVERYTHING])
+    def test_the_lease_is_in_the_release_s_namespace_alone(self, chart: Chart, values: Obj) -> None:
+        objects = render(chart, values)
+        about_leases = [
+            (obj["kind"], obj["metadata"]["namespace"], rule["verbs"], rule.get("resourceNames"))
+            for obj in objects
+            if obj["kind"] in {"Role", "ClusterRole"}
+            for rule in obj["rules"]
+            if "leases" in rule["resources"]
+        ]
+        name = environment(objects, "sightline-operator")["SIGHTLINE_LEASE_NAME"]
+        assert about_leases == [
+            ("Role", NAMESPACE, ["create"], None),
+            ("Role", NAMESPACE, ["get", "update"], [name]),
+        ]
 
 
 class TestValues:
@@ -396,7 +443,8 @@ class TestValues:
             ({"api": {"publicUrl": "https://user:word@host"}}, "publicUrl"),
             ({"api": {"dev": {"staticUsers": [{"token": "short", "user": "a"}]}}}, "token"),
             ({"watchNamespaces": ["Doors"]}, "watchNamespaces"),
-            ({"operator": {"replicas": 2}}, "replicas"),
+            ({"operator": {"replicas": 0}}, "replicas"),
+            ({"operator": {"leaseSeconds": 1}}, "leaseSeconds"),
         ],
     )
     def test_what_is_refused(self, chart: Chart, values: Obj, words: str) -> None:

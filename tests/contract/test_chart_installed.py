@@ -1,16 +1,22 @@
 """The Helm chart in a real API server: what Helm, RBAC and Pod Security make of it there. Nothing runs its pods."""
 
+import asyncio
+import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from pathlib import Path
 
 import pytest
 from helm_python import Chart
 from helm_python.config import Config
 
+from sightline_kube.errors import ForbiddenError, InvalidError
+from sightline_kube.kinds import SECRET
+from sightline_kube.real import RealCluster
+from sightline_model.names import AGENT_SECRET_TYPE, OPERATOR_FIELD_MANAGER
 from tests.helpers.apiserver import Apiserver, kube_binary, running_apiserver
 from tests.helpers.chart import CHART, NAMESPACE, Obj, pick, pod_specs, render
 from tests.helpers.kubectl import Kubectl
@@ -29,7 +35,10 @@ MAY = [
     (OPERATOR, "update", "cameraclasses.sightline.dev/status"),
     (OPERATOR, "update", "streamsessions.sightline.dev/status"),
     (OPERATOR, "update", "cameras.sightline.dev/finalizers"),
-    *[(OPERATOR, "get list watch create patch delete", kind) for kind in ("pods", "services", "secrets")],
+    *[(OPERATOR, "get list watch create patch delete", kind) for kind in ("pods", "services")],
+    (OPERATOR, "create patch", "secrets"),
+    (OPERATOR, "create", "leases.coordination.k8s.io"),
+    (OPERATOR, "get update", "leases.coordination.k8s.io/sightline-operator"),
     (FRONT_DOOR, "get list watch create update patch delete", "cameras.sightline.dev"),
     (FRONT_DOOR, "get list create delete", "streamsessions.sightline.dev"),
     (FRONT_DOOR, "create", "tokenreviews.authentication.k8s.io"),
@@ -41,6 +50,9 @@ MAY_NOT = [
     (OPERATOR, "create update patch delete", "cameras.sightline.dev"),
     (OPERATOR, "create update patch", "streamsessions.sightline.dev"),
     (OPERATOR, "create update patch delete", "cameraclasses.sightline.dev"),
+    (OPERATOR, "get list watch update delete deletecollection", "secrets"),
+    (OPERATOR, "list watch patch delete", "leases.coordination.k8s.io/sightline-operator"),
+    (OPERATOR, "get update", "leases.coordination.k8s.io/other"),
     (OPERATOR, "deletecollection update", "pods"),
     (OPERATOR, "create", "pods/exec"),
     (OPERATOR, "get list", "nodes"),
@@ -91,6 +103,26 @@ def release(server: Apiserver, kubectl: Kubectl, tmp_path_factory: pytest.TempPa
             yield config
 
 
+def as_operator(server: Apiserver, kubectl: Kubectl, directory: Path) -> Path:
+    """A kubeconfig with a token of the operator's service account."""
+    token = kubectl("create", "token", "sightline-operator", f"--namespace={NAMESPACE}").strip()
+    content = json.loads(kubectl("config", "view", "--raw", "--output=json"))
+    for user in content["users"]:
+        user["user"] = {"token": token}
+    path = directory / "operator.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+async def refused(call: Awaitable[object]) -> bool:
+    """Whether the API server refuses the call."""
+    try:
+        await call
+    except (ForbiddenError, InvalidError):
+        return True
+    return False
+
+
 def allowed(kubectl: Kubectl, questions: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
     """Those of (who, verb, resource) to which the API server says yes."""
     split = [(who, verb, resource) for who, verbs, resource in questions for verb in verbs.split()]
@@ -103,9 +135,11 @@ def allowed(kubectl: Kubectl, questions: list[tuple[str, str, str]]) -> list[tup
 def access_review(who: str, verb: str, resource: str) -> Obj:
     kind, _, part = resource.partition("/")
     plural, _, group = kind.partition(".")
-    attributes = {"verb": verb, "group": group, "resource": plural, "namespace": "anywhere"}
-    # What follows the slash is an object of a class, of other kinds a subresource.
-    attributes["name" if plural == "cameraclasses" and part != "status" else "subresource"] = part
+    namespace = NAMESPACE if plural == "leases" else "anywhere"
+    attributes = {"verb": verb, "group": group, "resource": plural, "namespace": namespace}
+    # What follows the slash is a class or a Lease, of other kinds a subresource.
+    named = plural in {"cameraclasses", "leases"} and part != "status"
+    attributes["name" if named else "subresource"] = part
     return {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SubjectAccessReview",
@@ -143,6 +177,28 @@ class TestInstalled:
 
     def test_what_they_may_not(self, kubectl: Kubectl) -> None:
         assert allowed(kubectl, MAY_NOT) == []
+
+    async def test_the_operator_reaches_no_secret_but_its_own(
+        self, server: Apiserver, kubectl: Kubectl, tmp_path: Path
+    ) -> None:
+        theirs: Obj = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "camera-x", "namespace": "default"}}
+        kubectl("create", "-f", "-", manifest={**theirs, "stringData": {"password": "hunter2"}})
+        ours = {**theirs, "metadata": {**theirs["metadata"], "name": "camera-y"}, "type": AGENT_SECRET_TYPE}
+        cluster = await RealCluster.from_kubeconfig(str(as_operator(server, kubectl, tmp_path)))
+        try:
+            async with asyncio.timeout(30):  # policies take effect some moments after they were made
+                while not await refused(cluster.merge_patch(SECRET, "default", "camera-x", {})):
+                    await asyncio.sleep(0.1)
+            taken = {**ours, "metadata": theirs["metadata"]}
+            for attempt in (taken, {**theirs, "data": {"password": "eA=="}}):
+                assert await refused(cluster.apply(attempt, field_manager=OPERATOR_FIELD_MANAGER))
+            assert await refused(cluster.create({**theirs, "metadata": {"name": "other", "namespace": "default"}}))
+            for _ in range(2):
+                await cluster.apply(ours, field_manager=OPERATOR_FIELD_MANAGER)
+            assert await refused(cluster.get(SECRET, "default", "camera-y"))
+            assert await refused(cluster.list(SECRET, "default"))
+        finally:
+            await cluster.close()
 
     def test_pods_pass_the_restricted_standard(self, chart: Chart, kubectl: Kubectl) -> None:
         enforce = "pod-security.kubernetes.io/enforce=restricted"

@@ -10,7 +10,7 @@ from sightline_kube.errors import (
     InvalidError,
     NotFoundError,
 )
-from sightline_kube.kinds import CAMERA
+from sightline_kube.kinds import CAMERA, SECRET
 from tests.helpers.kube_objects import camera, labelled, owned_by, pod, secret
 from tests.helpers.kube_worlds import World, generation, version
 
@@ -66,6 +66,27 @@ async def test_apply_repairs_what_others_changed(world: World) -> None:
     await world.cluster.merge_patch(CAMERA, world.namespace, "front", {"metadata": {"labels": {"ours": "9"}}})
     repaired = await world.cluster.apply(mine, field_manager=MANAGER)
     assert repaired["metadata"]["labels"] == {"ours": "1"}
+
+
+async def test_apply_does_not_take_over_a_secret_of_another_type(world: World) -> None:
+    theirs = secret("front", world.namespace, password="word")
+    await world.cluster.create(theirs)
+    for type_ in ("sightline.dev/agent-config", "kubernetes.io/basic-auth"):
+        ours = {**secret("front", world.namespace, ours="1"), "type": type_}
+        with pytest.raises(InvalidError, match=r"type: .*immutable"):
+            await world.cluster.apply(ours, field_manager=MANAGER)
+    (found,) = (await world.cluster.list(SECRET, world.namespace)).items
+    assert found["data"].keys() == {"password"}
+    assert "ours" not in str(found["data"])
+
+
+async def test_apply_takes_a_secret_over_from_an_owner_that_is_gone(world: World) -> None:
+    former, later = [await world.cluster.create(camera(name, world.namespace)) for name in ("one", "two")]
+    made = {**owned_by(secret("config", world.namespace, a="1"), former), "type": "sightline.dev/agent-config"}
+    await world.cluster.apply(made, field_manager=MANAGER)
+    taken = {**owned_by(secret("config", world.namespace, a="2"), later), "type": "sightline.dev/agent-config"}
+    found = await world.cluster.apply(taken, field_manager=MANAGER)
+    assert [owner["uid"] for owner in found["metadata"]["ownerReferences"]] == [later["metadata"]["uid"]]
 
 
 async def test_a_field_of_two_managers_stays_until_both_drop_it(world: World) -> None:

@@ -12,12 +12,13 @@ from typing import Any
 import gi  # type: ignore[import-not-found]
 
 gi.require_version("Gst", "1.0")
+gi.require_version("GstRtsp", "1.0")
 gi.require_version("GstRtspServer", "1.0")
-from gi.repository import GLib, Gst, GstRtspServer  # type: ignore[import-not-found]  # noqa: E402
+from gi.repository import Gio, GLib, Gst, GstRtsp, GstRtspServer  # type: ignore[import-not-found]  # noqa: E402
 
 ENCODERS = {
-    "h264": "x264enc tune=zerolatency speed-preset=ultrafast bitrate=2000 key-int-max={fps} "
-    "! video/x-h264,profile=constrained-baseline ! rtph264pay name=pay0 pt=96 config-interval=1",
+    "h264": "x264enc {tune} speed-preset={preset} bitrate=2000 key-int-max={fps} "
+    "! video/x-h264,profile={profile}{form} ! rtph264pay name=pay0 pt=96 config-interval={interval}",
     "h265": "x265enc tune=zerolatency speed-preset=ultrafast bitrate=2000 key-int-max={fps} "
     "! rtph265pay name=pay0 pt=96 config-interval=1",
 }
@@ -38,6 +39,13 @@ def main() -> None:
     parser.add_argument("--fps", type=int, default=30)
     parser.add_argument("--user", default="")
     parser.add_argument("--password", default="")
+    parser.add_argument("--profile", default="constrained-baseline", help="of H.264: main, high, ...")
+    parser.add_argument("--b-frames", action="store_true", help="let the encoder use B-frames")
+    parser.add_argument("--interlaced", action="store_true")
+    parser.add_argument("--out-of-band", action="store_true", help="parameter sets in the SDP alone")
+    parser.add_argument("--udp-only", action="store_true", help="refuse RTP over TCP")
+    parser.add_argument("--tcp-only", action="store_true", help="refuse RTP over UDP")
+    parser.add_argument("--certificate", help="PEM file with certificate and key: rtsps")
     parser.add_argument("--digest", action="store_true", help="ask for Digest instead of Basic authentication")
     options = parser.parse_args()
 
@@ -47,13 +55,31 @@ def main() -> None:
     server.set_address(options.host)
     server.set_service(str(options.port))
     factory = GstRtspServer.RTSPMediaFactory()
-    picture = f"video/x-raw,width={width},height={height},framerate={options.fps}/1"
-    encoder = ENCODERS[options.codec].format(fps=options.fps)
+    picture = f"video/x-raw,format=I420,width={width},height={height},framerate={options.fps}/1"
+    if options.interlaced:
+        picture += ",interlace-mode=interleaved,field-order=top-field-first"
+    encoder = ENCODERS[options.codec].format(
+        fps=options.fps,
+        tune=f"interlaced={options.interlaced} "
+        + ("bframes=2 b-adapt=false" if options.b_frames else "tune=zerolatency"),
+        # The fastest preset uses nothing that Main and High have beyond Baseline.
+        preset="ultrafast" if options.profile == "constrained-baseline" else "superfast",
+        profile=options.profile,
+        form=",stream-format=avc" if options.out_of_band else "",
+        interval=0 if options.out_of_band else 1,
+    )
+    ways = GstRtsp.RTSPLowerTrans
+    if options.udp_only or options.tcp_only:
+        factory.set_protocols(ways.UDP if options.udp_only else ways.TCP)
     factory.set_launch(f"( videotestsrc is-live=true pattern=ball ! {picture} ! timeoverlay ! {encoder} )")
     factory.set_shared(True)
     server.get_mount_points().add_factory("/cam", factory)
     if options.user:
         protect(server, factory, options)
+    if options.certificate:
+        auth = server.get_auth() or GstRtspServer.RTSPAuth()
+        auth.set_tls_certificate(Gio.TlsCertificate.new_from_file(options.certificate))
+        server.set_auth(auth)
     server.connect("client-connected", on_client)
     if server.attach(None) == 0:
         sys.exit("cannot listen")

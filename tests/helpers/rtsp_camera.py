@@ -18,6 +18,7 @@ class RtspCamera:
 
     host: str
     port: int
+    scheme: str = "rtsp"
     opened: int = 0
     """Connections since the start."""
     connected: int = 0
@@ -29,7 +30,8 @@ class RtspCamera:
     @property
     def url(self) -> str:
         """Where the stream is, without credentials."""
-        return f"rtsp://{self.host}:{self.port}/cam"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}/cam"
 
     def take(self, event: str) -> None:
         """Count one event."""
@@ -58,7 +60,7 @@ async def rtsp_camera(host: str, *options: str) -> AsyncIterator[RtspCamera]:
     assert process.stdout is not None
     try:
         first = json.loads(await asyncio.wait_for(process.stdout.readline(), 30))
-        camera = RtspCamera(host, first["port"])
+        camera = RtspCamera(host, first["port"], "rtsps" if "--certificate" in options else "rtsp")
         reader = asyncio.create_task(_read(process.stdout, camera))
         try:
             yield camera

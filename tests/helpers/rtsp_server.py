@@ -1,7 +1,7 @@
 """A small RTSP camera inside the test's own loop, with every bad habit a test may ask for.
 
-TCP interleaved only. It counts connections and keeps the requests it got. Its pictures are not decodable (the slices
-are noise behind valid parameter sets), unless `access_units` gives real ones.
+Interleaved and over UDP. It counts connections and keeps the requests and the RTCP that it got. Its pictures are not
+decodable (the slices are noise behind valid parameter sets), unless `access_units` gives real ones.
 """
 
 import asyncio
@@ -9,8 +9,9 @@ import base64
 import contextlib
 import hashlib
 import re
+import socket
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 # x264, constrained baseline, 640x360.
@@ -18,6 +19,7 @@ SPS = bytes.fromhex("6742c01edb0280bfe5c05a808080a0000003002000000651e2c5d4")
 PPS = bytes.fromhex("68ce3c80")
 _NONCE = "a" * 32
 _SESSION = "12345678"
+_SSRC = b"\x11\x22\x33\x44"
 _CLOCK = 90_000
 
 
@@ -55,6 +57,30 @@ class Habits:
     """NAL units of each frame, played in a circle."""
     first_sequence: int = 65_500
     mtu: int = 1400
+    transports: tuple[str, ...] = ("TCP", "UDP")
+    """What SETUP accepts; others get 461."""
+    mute_transports: tuple[str, ...] = ()
+    """Accepted, but nothing is sent."""
+    location: str = ""
+    """Sent with the answers that `status` makes redirections."""
+    lower_case: bool = False
+    """Names of header fields."""
+    early: bool = False
+    """The first frame comes before the answer to PLAY."""
+    bye_after: int | None = None
+    """Frames; then RTCP BYE and nothing more."""
+    nonce_uses: int | None = None
+    """Requests that a nonce serves; then it is stale."""
+    terse: bool = False
+    """No challenge for who has tried a password already."""
+    lose: Callable[[int], bool] = lambda number: False
+    """Packets (by their running number) that get lost on the way."""
+    shuffle: bool = False
+    """Each packet changes places with its neighbour."""
+    clock: Callable[[int], int] = lambda number: number
+    """The number of a frame in the order in which frames are shown, by its number in the order of sending."""
+    sdp_sets: tuple[bytes, ...] = ()
+    """Instead of those of the stream."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +100,18 @@ class RtspServer:
         self.connections = 0
         self.open = 0
         self.requests: list[Request] = []
+        self.reports: list[bytes] = []
+        """RTCP that came."""
+        self.punched = 0
+        """UDP packets to our RTP ports."""
         self.scheme, self.host, self.port = "rtsp", "127.0.0.1", 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def url(self) -> str:
         """The stream, without credentials."""
-        return f"{self.scheme}://{self.host}:{self.port}/cam"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}/cam"
 
     def methods(self) -> list[str]:
         """What was asked, in order."""
@@ -100,83 +131,166 @@ class RtspServer:
             task.add_done_callback(self._tasks.discard)
         self.connections += 1
         self.open += 1
-        pictures: list[asyncio.Task[None]] = []
+        client = _Client(self, reader, writer)
         try:
             writer.write(self.habits.greeting)
-            while await self._serve(reader, writer, pictures):
+            while await client.serve():
                 pass
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             pass
         finally:
             self.open -= 1
-            for one in pictures:
-                one.cancel()
+            client.close()
             writer.close()
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
 
-    async def _serve(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pictures: list[asyncio.Task[None]]
-    ) -> bool:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        first, *rest = head.strip().split("\r\n")
+
+class _Client:
+    """One connection."""
+
+    def __init__(self, camera: RtspServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._camera = camera
+        self._habits = camera.habits
+        self._reader = reader
+        self._writer = writer
+        self._pictures: asyncio.Task[None] | None = None
+        self._transport = ""
+        self._sockets: list[socket.socket] = []
+        self._ports: tuple[int, int] = (0, 0)
+        self._nonce, self._uses = 0, 0
+        self._sent = 0
+        self._sequence = camera.habits.first_sequence
+
+    def close(self) -> None:
+        if self._pictures is not None:
+            self._pictures.cancel()
+        for one in self._sockets:
+            asyncio.get_running_loop().remove_reader(one)
+            one.close()
+
+    async def serve(self) -> bool:
+        """Answer one request; False after the last."""
+        first_byte = await self._reader.readexactly(1)
+        if first_byte == b"$":
+            head = await self._reader.readexactly(3)
+            self._camera.reports.append(await self._reader.readexactly(int.from_bytes(head[1:], "big")))
+            return True
+        text = (first_byte + await self._reader.readuntil(b"\r\n\r\n")).decode()
+        first, *rest = text.strip().split("\r\n")
         method, url, _ = first.split(" ")
         fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in rest)}
         request = Request(method, url, fields)
-        self.requests.append(request)
-        habits = self.habits
+        self._camera.requests.append(request)
+        habits = self._habits
         if method in habits.mute:
             return True
         status, lines, body = "200 OK", [f"CSeq: {fields['cseq']}"], b""
         if method in habits.status:
             status = habits.status[method]
+            if habits.location:
+                lines.append(f"Location: {habits.location}")
         elif habits.username and method != "OPTIONS" and not self._authorized(request):
             status = "401 Unauthorized"
-            lines.append(f"WWW-Authenticate: {self._challenge()}")
+            if not (habits.terse and "authorization" in fields):
+                lines += [f"WWW-Authenticate: {challenge}" for challenge in self._challenges()]
         elif method == "OPTIONS":
             lines.append(f"Public: {habits.public}")
         elif method == "DESCRIBE":
             body = self._sdp()
             base = habits.content_base if habits.content_base is not None else f"{url}/"
-            lines += ["Content-Type: application/sdp", f"Content-Base: {base}", f"Content-Length: {len(body)}"]
+            lines += ["Content-Type: application/sdp", f"Content-Length: {len(body)}"]
+            lines += [f"Content-Base: {base}"] if base else []
         elif method == "SETUP":
-            lines.append("Transport: RTP/AVP/TCP;unicast;interleaved=0-1;ssrc=11223344")
-            lines.append(f"Session: {_SESSION};timeout={habits.session_timeout}")
+            status, setup = self._set_up(fields["transport"])
+            lines += setup
+        if habits.lower_case:
+            lines = [f"{name.lower()}:{value}" for name, _, value in (line.partition(":") for line in lines)]
+        plays = method == "PLAY" and status.startswith("200")
         answer = "\r\n".join([f"RTSP/1.0 {status}", *lines, "", ""]).encode() + body
-        writer.write(answer)
-        await writer.drain()
-        if method == "PLAY" and status.startswith("200") and not habits.silent:
-            pictures.append(asyncio.create_task(self._pictures(writer)))
+        if plays and habits.early:
+            self._frame(0)
+        self._writer.write(answer)
+        await self._writer.drain()
+        if plays and not habits.silent and self._transport not in habits.mute_transports:
+            self._pictures = asyncio.create_task(self._play(1 if habits.early else 0))
         return method != "TEARDOWN"
 
-    async def _pictures(self, writer: asyncio.StreamWriter) -> None:
-        habits = self.habits
+    def _set_up(self, wanted: str) -> tuple[str, list[str]]:
+        self._transport = "TCP" if wanted.startswith("RTP/AVP/TCP") else "UDP"
+        if self._transport not in self._habits.transports:
+            return "461 Unsupported Transport", []
+        session = f"Session: {_SESSION};timeout={self._habits.session_timeout}"
+        if self._transport == "TCP":
+            return "200 OK", ["Transport: RTP/AVP/TCP;unicast;interleaved=0-1;ssrc=11223344", session]
+        match = re.search(r"client_port=(\d+)-(\d+)", wanted)
+        assert match is not None
+        self._ports = (int(match[1]), int(match[2]))
+        host = self._camera.host
+        for index in range(2):
+            one = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+            one.bind((host, 0))
+            one.setblocking(False)
+            self._sockets.append(one)
+            asyncio.get_running_loop().add_reader(one, self._datagram, index)
+        ours = "-".join(str(one.getsockname()[1]) for one in self._sockets)
+        return "200 OK", [f"Transport: RTP/AVP;unicast;client_port={match[1]}-{match[2]};server_port={ours}", session]
+
+    def _datagram(self, index: int) -> None:
+        data = self._sockets[index].recv(2048)
+        if index == 0:
+            self._camera.punched += 1
+        else:
+            self._camera.reports.append(data)
+
+    def _send(self, packets: Sequence[bytes], index: int = 0) -> None:
+        if self._transport == "TCP":
+            self._writer.write(
+                b"".join(b"$" + bytes([index]) + len(packet).to_bytes(2, "big") + packet for packet in packets)
+            )
+            return
+        for packet in packets:
+            with contextlib.suppress(OSError):
+                self._sockets[index].sendto(packet, (self._camera.host, self._ports[index]))
+
+    async def _play(self, number: int) -> None:
+        habits = self._habits
         loop = asyncio.get_running_loop()
-        sequence, begin = habits.first_sequence, loop.time()
-        number = 0
+        begin = loop.time() - number / habits.fps
         with contextlib.suppress(ConnectionError):
-            while not writer.is_closing():
+            while not self._writer.is_closing():
+                if number == habits.bye_after:
+                    self._send([bytes.fromhex("81cb0001") + _SSRC], 1)
+                    return
                 if number == habits.stall_after:
                     return
                 if number == habits.drop_after:
-                    writer.close()
+                    self._writer.close()
                     return
-                packets = _packets(self._unit(number), habits.mtu)
-                blob = b""
-                for index, payload in enumerate(packets):
-                    marker = 0x80 if index == len(packets) - 1 else 0
-                    timestamp = (1000 + number * _CLOCK // habits.fps) % (1 << 32)
-                    header = bytes([0x80, marker | 96]) + sequence.to_bytes(2, "big")
-                    packet = header + timestamp.to_bytes(4, "big") + b"\x11\x22\x33\x44" + payload
-                    blob += b"$\0" + len(packet).to_bytes(2, "big") + packet
-                    sequence = (sequence + 1) % (1 << 16)
-                writer.write(blob)
-                await writer.drain()
+                self._frame(number)
+                await self._writer.drain()
                 number += 1
                 await asyncio.sleep(max(begin + number / habits.fps - loop.time(), 0))
 
+    def _frame(self, number: int) -> None:
+        habits = self._habits
+        payloads = _packets(self._unit(number), habits.mtu)
+        timestamp = (1000 + habits.clock(number) * _CLOCK // habits.fps) % (1 << 32)
+        packets = []
+        for index, payload in enumerate(payloads):
+            marker = 0x80 if index == len(payloads) - 1 else 0
+            header = bytes([0x80, marker | 96]) + self._sequence.to_bytes(2, "big")
+            if not habits.lose(self._sent):
+                packets.append(header + timestamp.to_bytes(4, "big") + _SSRC + payload)
+            self._sequence = (self._sequence + 1) % (1 << 16)
+            self._sent += 1
+        if habits.shuffle:
+            places = [min(index ^ 1, len(packets) - 1) for index in range(len(packets) & ~1)]
+            packets = [packets[place] for place in places] + packets[len(places) :]
+        self._send(packets)
+
     def _unit(self, number: int) -> list[bytes]:
-        habits = self.habits
+        habits = self._habits
         if habits.access_units:
             return list(habits.access_units[number % len(habits.access_units)])
         noise = hashlib.sha256(str(number).encode()).digest()
@@ -186,44 +300,62 @@ class RtspServer:
         return [*sets, b"\x65" + noise * 200]
 
     def _sdp(self) -> bytes:
-        habits = self.habits
+        habits = self._habits
         lines = ["v=0", "o=- 1 1 IN IP4 127.0.0.1", "s=test", "t=0 0", "a=control:*", "m=audio 0 RTP/AVP 0"]
         lines += ["a=control:trackID=0", "m=video 0 RTP/AVP 96", f"a=rtpmap:96 {habits.codec}/90000"]
         if habits.codec == "H264":
-            sets = ",".join(base64.b64encode(nal).decode() for nal in (SPS, PPS)) if habits.sets_in_sdp else ""
+            given = habits.sdp_sets or (SPS, PPS)
+            sets = ",".join(base64.b64encode(nal).decode() for nal in given) if habits.sets_in_sdp else ""
             sprop = f";sprop-parameter-sets={sets}" if sets else ""
             lines.append(f"a=fmtp:96 packetization-mode=1;profile-level-id=42c01e{sprop}")
         lines.append(f"a=control:{habits.control}")
         return ("\r\n".join(lines) + "\r\n").encode()
 
-    def _challenge(self) -> str:
-        match self.habits.scheme:
+    def _challenges(self) -> list[str]:
+        stale = ""
+        if self._habits.nonce_uses is not None and self._uses >= self._habits.nonce_uses:
+            self._nonce, self._uses = self._nonce + 1, 0
+            stale = ", stale=true"
+        nonce = f'nonce="{self._nonce_text()}"{stale}'
+        basic, digest = 'Basic realm="test"', f'Digest realm="test", {nonce}'
+        sha = f'{digest}, qop="auth", algorithm=SHA-256'
+        match self._habits.scheme:
             case "Basic":
-                return 'Basic realm="test"'
+                return [basic]
             case "Digest":
-                return f'Digest realm="test", nonce="{_NONCE}"'
+                return [digest]
             case "Digest-qop":
-                return f'Digest realm="test", nonce="{_NONCE}", qop="auth,auth-int", opaque="xyz"'
+                return [f'{digest}, qop="auth,auth-int", opaque="xyz"']
+            case "several":
+                return [basic, digest, sha]
+            case "several in one":
+                return [f"{basic}, {digest}, {sha}"]
             case _:
-                return f'Digest realm="test", nonce="{_NONCE}", qop="auth", algorithm=SHA-256'
+                return [sha]
+
+    def _nonce_text(self) -> str:
+        return f"{self._nonce:08x}" + _NONCE
 
     def _authorized(self, request: Request) -> bool:
         given = request.headers.get("authorization", "")
-        habits = self.habits
+        habits = self._habits
         if habits.scheme == "Basic":
             pair = f"{habits.username}:{habits.password}".encode()
             return given == "Basic " + base64.b64encode(pair).decode()
+        self._uses += 1
+        if habits.nonce_uses is not None and self._uses > habits.nonce_uses:
+            return False
         fields = {name: quoted or plain for name, quoted, plain in re.findall(r'(\w+)=(?:"([^"]*)"|([^,\s]+))', given)}
-        sha = habits.scheme == "Digest-SHA-256"
+        sha = habits.scheme in ("Digest-SHA-256", "several", "several in one")
 
         def digest(text: str) -> str:
             return (hashlib.sha256 if sha else hashlib.md5)(text.encode()).hexdigest()
 
         secret = digest(f"{habits.username}:test:{habits.password}")
         action = digest(f"{request.method}:{request.url}")
-        middle = _NONCE
+        middle = self._nonce_text()
         if habits.scheme != "Digest":
-            middle = f"{_NONCE}:{fields.get('nc')}:{fields.get('cnonce')}:auth"
+            middle = f"{middle}:{fields.get('nc')}:{fields.get('cnonce')}:auth"
         return fields.get("response") == digest(f"{secret}:{middle}:{action}")
 
 

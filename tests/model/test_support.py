@@ -25,6 +25,9 @@ def camera(**fields: Any) -> list[str]:
         {"source": {"testPattern": {"width": 640, "height": 360, "fps": 15, "text": "hello"}}},
         {"source": {"file": {"url": "http://host/clip.mp4", "loop": False}}},
         {"source": {"file": {"path": "/clips/a.mp4"}}},
+        {"source": {"rtmp": {"url": "rtmp://host/app/key", "credentialsRef": {"name": "a"}}}},
+        {"source": {"whep": {"url": "https://host/whep", "tokenRef": {"name": "a"}}}},
+        {"source": {"hls": {"url": "https://host/a.m3u8"}}},
         {"className": "edge", "audio": "None", "transcode": "Never"},
         {"lifecycle": {"start": "Always", "idleTimeout": "5m", "startTimeout": "3s", "scaleToZeroAfter": "Never"}},
         {"access": {"owner": "alice", "grants": [{"subjects": ["guest"], "roles": ["View"]}], "maxViewers": 3}},
@@ -36,9 +39,6 @@ def test_what_works(fields: dict[str, Any]) -> None:
 
 
 SOURCES_TO_COME: dict[str, dict[str, Any]] = {
-    "rtmp": {"url": "rtmp://host/app/key"},
-    "whep": {"url": "https://host/whep"},
-    "hls": {"url": "https://host/a.m3u8"},
     "v4l2": {"device": "/dev/video0"},
     "push": {},
     "device": {},
@@ -52,18 +52,15 @@ def test_sources_to_come(kind: str) -> None:
 
 
 def test_every_source_is_either_here_or_to_come() -> None:
-    assert set(SOURCES_TO_COME) | {"rtsp", "testPattern", "file"} == set(SOURCE_KINDS)
+    assert set(SOURCES_TO_COME) | {"rtsp", "rtmp", "whep", "hls", "testPattern", "file"} == set(SOURCE_KINDS)
 
 
 @pytest.mark.parametrize(
     ("fields", "refused"),
     [
-        ({"source": {"rtsp": {"url": "rtsps://camera/1"}}}, ["spec.source.rtsp.url"]),
-        (
-            {"source": {"rtsp": {"url": "rtsps://camera/1", "fingerprint": "AB:CD"}}},
-            ["spec.source.rtsp.url", "spec.source.rtsp.fingerprint"],
-        ),
-        ({"source": {"rtsp": {"url": "rtsp://camera/1", "transport": "UDP"}}}, ["spec.source.rtsp.transport"]),
+        ({"source": {"rtsp": {"url": "rtsps://camera/1"}}}, []),
+        ({"source": {"rtsp": {"url": "rtsps://camera/1", "fingerprint": "AB:CD"}}}, []),
+        ({"source": {"rtsp": {"url": "rtsp://camera/1", "transport": "UDP"}}}, []),
         ({"profiles": [{"name": "sd", "source": RTSP}]}, ["spec.profiles"]),
         ({"audio": "Auto"}, ["spec.audio"]),
         ({"transcode": "Auto"}, ["spec.transcode"]),

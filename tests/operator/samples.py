@@ -4,11 +4,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sightline_kube.cluster import Obj
+from sightline_model import names
 from sightline_model.agent import AgentReport, CameraIdentity, SessionReport, SourceReport
-from sightline_model.base import API_VERSION, GROUP
+from sightline_model.base import API_VERSION
 from sightline_model.reasons import EndReason, SourceReason
 from sightline_model.session import SessionPhase
-from sightline_operator import accept, build
+from sightline_operator import accept, build, pods
 from sightline_operator.build import Plan
 from sightline_operator.facts import AgentView, CameraFacts, LinkState, Options, SessionFacts
 
@@ -61,7 +62,6 @@ def facts(**changes: Any) -> CameraFacts:
         "camera_class": camera_class(),
         "pods": (),
         "service": None,
-        "secret": None,
         "links": {},
         "options": OPTIONS,
         "fresh_suffix": "new",
@@ -131,14 +131,13 @@ def link(*sessions: SessionReport, **changes: Any) -> LinkState:
 
 
 def children(given: CameraFacts) -> dict[str, Any]:
-    """The Secret and the Service as they should be."""
+    """The Service as it should be."""
     plan = plan_of(given)
     secret = build.config_secret(plan, build.agent_config(plan))
-    service = build.service(plan)
-    for child, uid in ((secret, "se-1"), (service, "sv-1")):
-        child["metadata"]["uid"] = uid
+    service = build.service(plan, pods.desired_hash(secret))
+    service["metadata"]["uid"] = "sv-1"
     service["spec"]["clusterIP"] = "10.96.0.7"
-    return {"secret": secret, "service": service}
+    return {"service": service}
 
 
 def well(**changes: Any) -> CameraFacts:
@@ -157,7 +156,7 @@ def session(status: dict[str, Any] | None = None, age: float = 10.0, **spec: Any
             "uid": "ss-1",
             "generation": 1,
             "creationTimestamp": text(ago(age)),
-            "labels": {f"{GROUP}/user": "x"},
+            "labels": {names.USER_LABEL: "x"},
         },
         "spec": {"cameraRef": {"name": "gate"}, "user": "alice", **spec},
         "status": status or {},

@@ -86,7 +86,10 @@ def test_pod() -> None:
                     "imagePullPolicy": "IfNotPresent",
                     "command": ["sightline-agent"],
                     "args": ["--config", "/etc/sightline/config", "--credentials", "/etc/sightline/credentials"],
-                    "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
+                    "env": [
+                        {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+                        {"name": "POD_IPS", "valueFrom": {"fieldRef": {"fieldPath": "status.podIPs"}}},
+                    ],
                     "ports": [
                         {"name": "control", "containerPort": 8080, "protocol": "TCP"},
                         {"name": "media", "containerPort": 5004, "protocol": "UDP"},
@@ -160,6 +163,19 @@ def test_pod_with_everything_that_a_class_may_say() -> None:
     assert spec["affinity"] == {"nodeAffinity": {}}
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"rtmp": {"url": "rtmp://media.example/live", "credentialsRef": {"name": "login"}}},
+        {"whep": {"url": "https://media.example/whep", "tokenRef": {"name": "login"}}},
+    ],
+)
+def test_every_source_gets_its_credentials(source: dict[str, Any]) -> None:
+    spec = build.agent_pod(plan({"source": source}), "abc")["spec"]
+    assert spec["volumes"][-1]["secret"]["secretName"] == "login"
+    assert spec["containers"][0]["volumeMounts"][-1]["mountPath"] == "/etc/sightline/credentials/main"
+
+
 def test_config_secret() -> None:
     config = build.agent_config(plan())
     made = build.config_secret(plan(), config)
@@ -184,13 +200,14 @@ def test_config_secret() -> None:
             "annotations": {},
             "ownerReferences": [OWNER],
         },
-        "type": "Opaque",
+        "type": "sightline.dev/agent-config",
     }
 
 
 def test_service() -> None:
-    made = build.service(plan())
+    made = build.service(plan(), "0123456789abcdef")
     assert made["metadata"]["annotations"].pop(names.HASH_ANNOTATION)
+    assert made["metadata"]["annotations"].pop(names.CONFIG_HASH_ANNOTATION) == "0123456789abcdef"
     assert made == {
         "apiVersion": "v1",
         "kind": "Service",

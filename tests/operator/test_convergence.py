@@ -2,18 +2,18 @@
 
 import asyncio
 from functools import partial
-from typing import Any
 
 import pytest
 
 from sightline_kube.cluster import EventType
 from sightline_kube.errors import ForbiddenError, NotFoundError, UnavailableError
-from sightline_kube.kinds import CAMERA, CAMERA_CLASS, POD, SECRET, SERVICE, STREAM_SESSION, Kind
-from sightline_model.reasons import EndReason, SourceReason
+from sightline_kube.kinds import CAMERA, CAMERA_CLASS, POD, SECRET, SERVICE, Kind
+from sightline_model.reasons import SourceReason
 from sightline_model.session import SessionPhase
 from sightline_operator.core import KINDS
+from tests.operator.looks import another, has_pods, key, names_are, phase_is, reason_is
 from tests.operator.virtualtime import run, until
-from tests.operator.world import Recording, World, decoded, evicted_status, names_of, waiting_status, world
+from tests.operator.world import Recording, decoded, evicted_status, names_of, waiting_status, world
 
 
 def test_a_camera_becomes_ready_and_a_second_pass_writes_nothing() -> None:
@@ -34,7 +34,7 @@ def test_a_camera_becomes_ready_and_a_second_pass_writes_nothing() -> None:
             here.recording.calls.clear()
             for kind in KINDS:
                 for obj in here.cache.list(kind):
-                    here.operator._routes.changed(_key(kind, obj), obj, obj)
+                    here.operator._routes.changed(key(kind, obj), obj, obj)
             await here.settled(400)  # the full pass is among it
             assert here.recording.calls == []
 
@@ -124,7 +124,7 @@ def test_a_new_image_makes_the_new_pod_first() -> None:
             here.kubelet.hold = False
             new = next(name for name in names_of(both) if name != before["metadata"]["name"])
             await here.kubelet.pod("default", new)
-            await until(lambda: _names_are(here, [new]))
+            await until(lambda: names_are(here, [new]))
             await here.settled()
             assert await here.is_ready()
             assert (await here.camera())["status"]["agent"]["pod"] == new
@@ -194,10 +194,10 @@ def test_a_killed_agent_is_lost_and_back() -> None:
             await here.add_session("s-1")
             here.agent().set_session("s-1", SessionPhase.STREAMING)
             here.agent().set_source(SourceReason.STREAMING)
-            await until(lambda: _phase_is(here, "s-1", "Streaming"))
+            await until(lambda: phase_is(here, "s-1", "Streaming"))
             (pod,) = await here.pods()
             await here.kubelet.crash("default", pod["metadata"]["name"])
-            await until(lambda: _phase_is(here, "s-1", "Ended"))
+            await until(lambda: phase_is(here, "s-1", "Ended"))
             session = await here.session("s-1")
             assert session is not None
             assert session["status"]["endReason"] == "AgentLost"
@@ -214,12 +214,12 @@ def test_a_lost_pod_is_replaced_at_once() -> None:
             await here.ready()
             await here.add_session("s-1")
             here.agent().set_session("s-1", SessionPhase.STREAMING)
-            await until(lambda: _phase_is(here, "s-1", "Streaming"))
+            await until(lambda: phase_is(here, "s-1", "Streaming"))
             (pod,) = await here.pods()
             name = pod["metadata"]["name"]
             await here.cluster.delete(POD, "default", name, grace_seconds=0)
             here.links.died(pod["status"]["podIP"])
-            await until(lambda: _phase_is(here, "s-1", "Ended"))
+            await until(lambda: phase_is(here, "s-1", "Ended"))
             await here.settled()
             assert await here.is_ready()
             (other,) = await here.pods()
@@ -240,7 +240,7 @@ def test_failed_pods_are_replaced_later_each_time() -> None:
                 here.links.died(pod["status"]["podIP"])
                 await here.kubelet.write(pod, evicted_status())
                 began = loop.time()
-                await until(partial(_another, here, pod), 200)
+                await until(partial(another, here, pod), 200)
                 waits.append(loop.time() - began)
                 await here.settled()
             assert waits == sorted(waits)
@@ -260,7 +260,7 @@ def test_a_pod_that_the_api_server_refuses_is_told() -> None:
 
             here.recording.fail = fail
             await here.add_camera()
-            await until(lambda: _reason_is(here, "AgentReady", "PodRefused"))
+            await until(lambda: reason_is(here, "AgentReady", "PodRefused"))
             assert "exceeded quota" in (await here.condition("AgentReady"))[2]
             await here.settled(120)
             here.recording.calls.clear()
@@ -279,7 +279,7 @@ def test_somebody_elses_service_is_not_taken_over() -> None:
             foreign = {"metadata": {"name": "camera-gate", "namespace": "default"}, "spec": spec}
             await here.cluster.create({"apiVersion": "v1", "kind": "Service", **foreign})
             await here.add_camera()
-            await until(lambda: _reason_is(here, "AgentReady", "PodRefused"))
+            await until(lambda: reason_is(here, "AgentReady", "PodRefused"))
             service = await here.cluster.get(SERVICE, "default", "camera-gate")
             assert service["spec"] == spec
 
@@ -291,7 +291,6 @@ def test_drift_of_children_is_repaired() -> None:
         async with world() as here:
             await here.add_camera()
             await here.ready()
-            await here.cluster.delete(SECRET, "default", "camera-gate")
             await here.cluster.merge_patch(
                 SERVICE,
                 "default",
@@ -299,10 +298,82 @@ def test_drift_of_children_is_repaired() -> None:
                 {"spec": {"selector": {"sightline.dev/camera": "other"}}, "metadata": {"labels": {"mine": "1"}}},
             )
             await here.settled()
-            assert decoded(await here.cluster.get(SECRET, "default", "camera-gate"))
             service = await here.cluster.get(SERVICE, "default", "camera-gate")
             assert service["spec"]["selector"]["sightline.dev/camera"] == "gate"
             assert service["metadata"]["labels"]["mine"] == "1"
+
+    run(main)
+
+
+def test_a_secret_is_never_read() -> None:
+    async def main() -> None:
+        async with world() as here:
+
+            def fail(verb: str, kind: Kind, name: str) -> ForbiddenError | None:
+                assert kind != SECRET or verb == "apply"
+                return None
+
+            here.recording.fail = fail
+            here.recording.reads = True
+            await here.add_camera()
+            await here.ready()
+            url = "rtsp://other.example/stream"
+            await here.cluster.merge_patch(CAMERA, "default", "gate", {"spec": {"source": {"rtsp": {"url": url}}}})
+            await here.settled()
+            await here.cluster.delete(CAMERA, "default", "gate")
+            await here.settled()
+            assert {call[0] for call in here.recording.calls if call[1] == "Secret"} == {"apply"}
+            assert here.recording.count("apply", "Secret") == 2
+
+    run(main)
+
+
+def test_a_secret_that_was_lost_is_there_for_the_next_pod() -> None:
+    async def main() -> None:
+        async with world() as here:
+            await here.add_camera()
+            await here.ready()
+            await here.settled(10)
+            await here.cluster.delete(SECRET, "default", "camera-gate")
+            (pod,) = await here.pods()
+            here.links.died(pod["status"]["podIP"])
+            await here.cluster.delete(POD, "default", pod["metadata"]["name"], grace_seconds=0)
+            await here.settled()
+            assert await here.is_ready()
+            assert decoded(await here.cluster.get(SECRET, "default", "camera-gate"))
+
+    run(main)
+
+
+def test_a_secret_that_is_lost_before_the_pod_starts_is_written_again() -> None:
+    async def main() -> None:
+        async with world() as here:
+            here.kubelet.start_seconds = 5.0
+            await here.add_camera()
+            await until(lambda: has_pods(here))
+            await here.cluster.delete(SECRET, "default", "camera-gate")
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            await until(here.is_ready, 60)
+            assert 10 <= loop.time() - began < 20
+
+    run(main)
+
+
+def test_somebody_elses_secret_is_not_taken_over() -> None:
+    async def main() -> None:
+        async with world() as here:
+            secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "camera-gate", "namespace": "default"}}
+            data = {"password": "aHVudGVyMg=="}
+            await here.cluster.create({**secret, "data": data})
+            await here.add_camera()
+            await until(lambda: reason_is(here, "AgentReady", "PodRefused"))
+            assert "belongs to somebody else" in (await here.condition("AgentReady"))[2]
+            found = await here.cluster.get(SECRET, "default", "camera-gate")
+            assert found["data"] == data
+            assert not found["metadata"].get("ownerReferences")
+            await here.cluster.delete(SECRET, "default", "camera-gate")
+            await here.ready()
 
     run(main)
 
@@ -317,9 +388,9 @@ def test_deleting_the_camera_ends_its_sessions_and_nothing_else() -> None:
             await here.ready("yard")
             await here.add_session("s-1", "gate")
             agent.set_session("s-1", SessionPhase.STREAMING)
-            await until(lambda: _phase_is(here, "s-1", "Streaming"))
+            await until(lambda: phase_is(here, "s-1", "Streaming"))
             await here.cluster.delete(CAMERA, "default", "gate")
-            await until(lambda: _phase_is(here, "s-1", "Ended"))
+            await until(lambda: phase_is(here, "s-1", "Ended"))
             session = await here.session("s-1")
             assert session is not None
             assert session["status"]["endReason"] == "CameraDeleted"
@@ -328,7 +399,7 @@ def test_deleting_the_camera_ends_its_sessions_and_nothing_else() -> None:
             with pytest.raises(NotFoundError):
                 await here.cluster.get(SECRET, "default", "camera-gate")
             assert await here.is_ready("yard")
-            await until(lambda: _phase_is(here, "s-1", "absent"))
+            await until(lambda: phase_is(here, "s-1", "absent"))
 
     run(main)
 
@@ -350,90 +421,13 @@ def test_a_camera_made_again_gets_children_of_its_own() -> None:
     run(main)
 
 
-def test_a_session_costs_three_writes() -> None:
-    async def main() -> None:
-        async with world() as here:
-            await here.add_camera()
-            await here.ready()
-            await here.settled()
-            here.recording.calls.clear()
-            await here.add_session("s-1")
-            await here.settled(0.1)
-            agent = here.agent()
-            for phase in (SessionPhase.CONNECTING, SessionPhase.STREAMING):
-                agent.set_session("s-1", phase)
-                await here.settled(0.5)
-            assert await here.phase("s-1") == "Streaming"
-            assert (await here.camera())["status"]["viewers"] in (0, 1)
-            await here.settled(2)
-            assert (await here.camera())["status"]["viewers"] == 1
-            agent.set_session("s-1", SessionPhase.ENDED, EndReason.HANGUP)
-            await until(lambda: _phase_is(here, "s-1", "Ended"))
-            await until(lambda: _phase_is(here, "s-1", "absent"), 70)
-            writes = [call for call in here.recording.calls if call[1] == "StreamSession"]
-            assert [verb for verb, _, _ in writes] == ["replace_status"] * 3 + ["delete"]
-
-    run(main)
-
-
-def test_a_session_that_nobody_connects_to_times_out() -> None:
-    async def main() -> None:
-        async with world() as here:
-            await here.add_camera()
-            await here.ready()
-            made = await here.add_session("s-1")
-            assert made["metadata"]["name"] == "s-1"
-            await here.settled(1)
-            session = await here.session("s-1")
-            assert session is not None
-            assert session["status"]["endpoint"] == "http://camera-gate.default.svc:8080/whep"
-            await until(lambda: _phase_is(here, "s-1", "Ended"), 30)
-            session = await here.session("s-1")
-            assert session is not None
-            assert session["status"]["endReason"] == "ConnectTimeout"
-            await until(lambda: _phase_is(here, "s-1", "absent"), 65)
-
-    run(main)
-
-
-def test_an_expired_session_is_ended_at_the_agent() -> None:
-    async def main() -> None:
-        async with world({"sessions": {"maxDuration": "30s"}}) as here:
-            await here.add_camera()
-            await here.ready()
-            await here.add_session("s-1")
-            here.agent().set_session("s-1", SessionPhase.STREAMING)
-            await here.settled(5)
-            assert await here.phase("s-1") == "Streaming"
-            await until(lambda: _phase_is(here, "s-1", "Ended"), 30)
-            assert here.agent().ended == [("s-1", EndReason.EXPIRED)]
-            await here.settled()
-            assert len(here.agent().ended) == 1
-
-    run(main)
-
-
-def test_a_deleted_session_is_revoked_at_the_agent() -> None:
-    async def main() -> None:
-        async with world() as here:
-            await here.add_camera()
-            await here.ready()
-            await here.add_session("s-1")
-            here.agent().set_session("s-1", SessionPhase.STREAMING)
-            await here.settled(1)
-            await here.cluster.delete(STREAM_SESSION, "default", "s-1")
-            await until(lambda: here.agent().ended == [("s-1", EndReason.REVOKED)])
-
-    run(main)
-
-
 def test_source_failures_are_copied_and_recover() -> None:
     async def main() -> None:
         async with world() as here:
             await here.add_camera()
             await here.ready()
             here.agent().set_source(SourceReason.AUTHENTICATION_FAILED, message="The camera refuses the password.")
-            await until(lambda: _reason_is(here, "SourceReady", "AuthenticationFailed"))
+            await until(lambda: reason_is(here, "SourceReady", "AuthenticationFailed"))
             assert not await here.is_ready()
             assert (await here.condition("Ready"))[2] == "The camera refuses the password."
             here.agent().set_source(SourceReason.STREAMING, video_codec="H264", width=1920, height=1080, fps=29.97)
@@ -511,10 +505,10 @@ def test_a_pod_that_cannot_start_says_why(reason: str, expected: str) -> None:
         async with world() as here:
             here.kubelet.hold = True
             await here.add_camera()
-            await until(lambda: _has_pods(here))
+            await until(lambda: has_pods(here))
             (pod,) = await here.pods()
             await here.kubelet.write(pod, waiting_status("", reason))
-            await until(lambda: _reason_is(here, "AgentReady", expected))
+            await until(lambda: reason_is(here, "AgentReady", expected))
 
     run(main)
 
@@ -528,32 +522,6 @@ def test_a_recording_cluster_counts() -> None:
             assert recording.calls == [("delete", "Camera", "nobody")]
 
     run(main)
-
-
-def _key(kind: Kind, obj: dict[str, Any]) -> Any:
-    from sightline_kube.cache import Key
-
-    return Key(kind, obj["metadata"].get("namespace", ""), obj["metadata"]["name"])
-
-
-async def _phase_is(here: World, sid: str, phase: str) -> bool:
-    return await here.phase(sid) == phase
-
-
-async def _reason_is(here: World, type_: str, reason: str) -> bool:
-    return (await here.condition(type_))[1] == reason
-
-
-async def _names_are(here: World, expected: list[str]) -> bool:
-    return names_of(await here.pods()) == expected
-
-
-async def _another(here: World, gone: dict[str, Any]) -> bool:
-    return gone["metadata"]["name"] not in names_of(await here.pods()) and bool(await here.pods())
-
-
-async def _has_pods(here: World) -> bool:
-    return bool(await here.pods())
 
 
 def test_deleted_events_of_older_versions_do_no_harm() -> None:

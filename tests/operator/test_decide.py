@@ -1,6 +1,7 @@
 """The decision about one camera, case by case."""
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from sightline_model.conditions import Condition
 from sightline_model.reasons import ConditionStatus, SourceReason
 from sightline_operator import build, pods
 from sightline_operator.decide import Decision, covers, decide
-from sightline_operator.facts import CameraFacts, LinkState
+from sightline_operator.facts import CameraFacts, ConfigWrite, LinkState
 from tests.operator.samples import (
     NOW,
     ago,
@@ -28,7 +29,7 @@ from tests.operator.samples import (
     well,
 )
 
-UNSUPPORTED = {"source": {"whep": {"url": "https://other.example/whep"}}}
+UNSUPPORTED = {"source": {"external": {"webrtcUrl": "https://robot.example/offer"}}}
 CREDENTIALS = {"source": {"rtsp": {"url": "rtsp://camera.example/one", "credentialsRef": {"name": "login"}}}}
 
 
@@ -43,13 +44,13 @@ def condition(decision: Decision, type_: str) -> Condition:
 
 
 def kinds(decision: Decision) -> list[str]:
-    return [obj["kind"] for obj in decision.apply]
+    return [obj["kind"] for obj in (*decision.apply, *decision.new_pod)]
 
 
 def test_a_new_camera_gets_its_three_children() -> None:
     decision = decide(facts(), NOW)
     assert kinds(decision) == ["Secret", "Service", "Pod"]
-    assert decision.apply[2]["metadata"]["name"] == "camera-gate-new"
+    assert decision.new_pod[0]["metadata"]["name"] == "camera-gate-new"
     assert verdict(decision, "AgentReady") == ("False", "Starting")
     assert decision.status
     assert decision.status.phase is Phase.STARTING
@@ -57,7 +58,7 @@ def test_a_new_camera_gets_its_three_children() -> None:
 
 def test_a_camera_that_is_well_is_left_alone() -> None:
     decision = decide(well(), NOW)
-    assert (decision.apply, decision.delete, decision.push) == ((), (), ())
+    assert (kinds(decision), decision.delete, decision.push) == ([], (), ())
     assert decision.requeue_after is None
     assert [verdict(decision, type_)[0] for type_ in ("Accepted", "AgentReady", "NetworkReady")] == ["True"] * 3
     assert verdict(decision, "Ready") == ("True", "Ready")
@@ -75,7 +76,7 @@ def test_an_absent_camera_is_nothing_to_do() -> None:
 def test_a_camera_on_its_way_out_is_only_told() -> None:
     given = well(camera=camera(deletionTimestamp=text(NOW)))
     decision = decide(given, NOW)
-    assert (decision.apply, decision.delete) == ((), ())
+    assert (kinds(decision), decision.delete) == ([], ())
     assert verdict(decision, "Ready") == ("False", "Deleting")
 
 
@@ -83,7 +84,7 @@ def test_a_camera_on_its_way_out_is_only_told() -> None:
     ("changes", "reason", "words"),
     [
         ({"camera": camera({"source": {"rtsp": {"url": "nonsense"}}})}, "Invalid", "spec.source.rtsp: write"),
-        ({"camera": camera({**UNSUPPORTED})}, "NotSupportedYet", "spec.source.whep"),
+        ({"camera": camera({**UNSUPPORTED})}, "NotSupportedYet", "spec.source.external"),
         ({"camera_class": None, "class_name": "gone"}, "ClassNotFound", "no CameraClass gone"),
         ({"camera_class": None, "class_name": ""}, "ClassNotFound", "is-default-class"),
         ({"camera_class": camera_class({"warmAgents": 3})}, "ClassNotAccepted", "spec.warmAgents"),
@@ -92,7 +93,7 @@ def test_a_camera_on_its_way_out_is_only_told() -> None:
 )
 def test_what_is_not_accepted_makes_nothing(changes: dict[str, Any], reason: str, words: str) -> None:
     decision = decide(facts(**changes), NOW)
-    assert decision.apply == ()
+    assert kinds(decision) == []
     assert verdict(decision, "Accepted") == ("False", reason)
     assert words in condition(decision, "Accepted").message
     assert verdict(decision, "AgentReady") == ("False", "NotWanted")
@@ -103,7 +104,7 @@ def test_what_is_not_accepted_makes_nothing(changes: dict[str, Any], reason: str
 
 def test_a_refused_edit_leaves_what_runs_alone() -> None:
     decision = decide(well(camera=camera({**UNSUPPORTED})), NOW)
-    assert (decision.apply, decision.delete) == ((), ())
+    assert (kinds(decision), decision.delete) == ([], ())
     assert verdict(decision, "AgentReady") == ("True", "Ready")
     assert verdict(decision, "Ready") == ("False", "NotAccepted")
 
@@ -166,8 +167,8 @@ def test_a_failed_pod_says_why_and_is_replaced() -> None:
     decision = decide(well(pods=(pod(status=failed),), links={}), NOW)
     assert verdict(decision, "AgentReady") == ("False", "PodFailed")
     assert "Evicted: disk is full" in condition(decision, "AgentReady").message
-    assert kinds(decision) == ["Pod"]
-    assert decision.apply[0]["metadata"]["annotations"]["sightline.dev/attempt"] == "1"
+    assert kinds(decision) == ["Secret", "Pod"]
+    assert decision.new_pod[1]["metadata"]["annotations"]["sightline.dev/attempt"] == "1"
     assert [item.uid for item in decision.delete] == ["p-one"]
 
 
@@ -179,10 +180,10 @@ def test_a_pod_that_failed_again_is_replaced_later() -> None:
     annotations = {names.HASH_ANNOTATION: pods.desired_hash(pod()), build.ATTEMPT_ANNOTATION: "2"}
     given = well(pods=(pod(status=status, annotations=annotations),), links={})
     decision = decide(given, NOW)
-    assert decision.apply == ()
+    assert kinds(decision) == []
     assert decision.requeue_after == pytest.approx(3.0)
     later = decide(given, ago(-3))
-    assert later.apply[0]["metadata"]["annotations"]["sightline.dev/attempt"] == "3"
+    assert later.new_pod[1]["metadata"]["annotations"]["sightline.dev/attempt"] == "3"
 
 
 def test_a_refusal_is_told() -> None:
@@ -261,8 +262,8 @@ def test_a_verified_source_keeps_its_verdict_while_it_connects(before: tuple[str
 def test_a_changed_config_is_pushed_and_the_pod_kept() -> None:
     given = well(camera=camera({"source": {"rtsp": {"url": "rtsp://camera.example/two"}}}))
     decision = decide(given, NOW)
-    assert kinds(decision) == ["Secret"]
-    assert decision.apply[0]["metadata"]["uid"] == "se-1"
+    assert kinds(decision) == ["Secret", "Service"]
+    assert decision.apply[1]["metadata"]["uid"] == "sv-1"
     assert [push.pod for push in decision.push] == ["camera-gate-one"]
     assert decision.delete == ()
     assert verdict(decision, "SourceReady") == ("Unknown", "Connecting")
@@ -285,7 +286,7 @@ def test_changed_credentials_make_the_new_pod_first() -> None:
     assert "Pod" in kinds(decision)
     assert decision.delete == ()
     assert verdict(decision, "AgentReady") == ("True", "Ready")
-    made = {**decision.apply[-1], "status": {"phase": "Pending"}}
+    made = {**decision.new_pod[-1], "status": {"phase": "Pending"}}
     made["metadata"] |= {"uid": "p-new", "creationTimestamp": text(NOW)}
     both = replace(given, pods=(pod(), made))
     assert decide(both, NOW).delete == ()
@@ -310,13 +311,13 @@ def test_of_several_pods_the_newest_that_answers_stays() -> None:
 
 def test_terminating_pods_count_as_gone() -> None:
     decision = decide(well(pods=(pod(deletionTimestamp=text(NOW)),)), NOW)
-    assert kinds(decision) == ["Pod"]
+    assert kinds(decision) == ["Secret", "Pod"]
     assert decision.delete == ()
 
 
 def test_a_pause_changes_nothing_but_the_status() -> None:
     decision = decide(facts(camera=camera(annotations={names.PAUSE_ANNOTATION: "true"})), NOW)
-    assert (decision.apply, decision.delete) == ((), ())
+    assert (kinds(decision), decision.delete) == ([], ())
     assert decision.status
 
 
@@ -324,8 +325,8 @@ def test_children_of_a_former_camera_are_cleared_first() -> None:
     given = well()
     made_again = {**camera(), "metadata": {**camera()["metadata"], "uid": "u-2"}}
     decision = decide(replace(given, camera=made_again), NOW)
-    assert decision.apply == ()
-    assert sorted(item.uid for item in decision.delete) == ["p-one", "se-1", "sv-1"]
+    assert kinds(decision) == []
+    assert sorted(item.uid for item in decision.delete) == ["p-one", "sv-1"]
     assert decision.requeue_after == 1.0
 
 
@@ -345,6 +346,62 @@ def test_a_drifted_service_is_applied_again() -> None:
     drifted = {**given.service, "spec": {**given.service["spec"], "selector": {}}}
     decision = decide(replace(given, service=drifted), NOW)
     assert kinds(decision) == ["Service"]
+
+
+def test_a_config_that_was_tried_and_not_noted_is_written_again() -> None:
+    other = ConfigWrite("another", ago(1))
+    assert kinds(decide(well(config_write=other), NOW)) == ["Secret"]
+    wanted = well()
+    assert wanted.service
+    config = pods.annotation(wanted.service, names.CONFIG_HASH_ANNOTATION)
+    assert kinds(decide(well(config_write=ConfigWrite(config, ago(1))), NOW)) == []
+    for done, expected in ((True, ["Service"]), (False, ["Secret", "Service"])):
+        given = well(service=None, config_write=ConfigWrite(config, ago(1), done))
+        assert kinds(decide(given, NOW)) == expected
+
+
+def test_a_pod_comes_after_its_config() -> None:
+    config = pods.annotation(children(facts())["service"], names.CONFIG_HASH_ANNOTATION)
+    for write, expected in (
+        (None, ["Secret", "Pod"]),
+        (ConfigWrite(config, ago(1)), ["Pod"]),
+        (ConfigWrite(config, ago(1), done=False), ["Secret", "Pod"]),
+        (ConfigWrite(config, ago(11)), ["Secret", "Pod"]),
+    ):
+        assert kinds(decide(well(pods=(), links={}, config_write=write), NOW)) == expected
+
+
+def test_a_container_that_does_not_start_gets_its_config_again_later_each_time() -> None:
+    stuck = {
+        "phase": "Pending",
+        "conditions": [{"type": "PodScheduled", "status": "True", "lastTransitionTime": text(NOW)}],
+        "containerStatuses": [{"name": "agent", "state": {"waiting": {"reason": "ContainerCreating"}}}],
+    }
+    given = well(pods=(pod(status=stuck, age=0),), links={})
+    assert given.service
+    noted = pods.annotation(given.service, names.CONFIG_HASH_ANNOTATION)
+    assert decide(given, NOW).requeue_after == 10.0
+    write: ConfigWrite | None = None
+    written = []
+    for second in range(1200):
+        now = NOW + timedelta(seconds=second)
+        if kinds(decide(replace(given, config_write=write), now)) == ["Secret"]:
+            write = ConfigWrite(noted, now)
+            written.append(second)
+    assert written == [10, 20, 40, 80, 160, 320, 620, 920]
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        waiting("ImagePullBackOff"),
+        waiting("CrashLoopBackOff", lastState={"terminated": {"exitCode": 3}}),
+        running(60),
+        {"phase": "Failed"},
+    ],
+)
+def test_a_config_is_not_written_again_where_it_cannot_be_the_cause(status: dict[str, Any]) -> None:
+    assert "Secret" not in [obj["kind"] for obj in decide(well(pods=(pod(status=status),)), NOW).apply]
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,7 @@ def test_a_conflict_refreshes_the_cache() -> None:
         assert written["status"]["viewers"] == 1
         await cluster.delete(CAMERA, "default", "gate")
         assert not await writer.write(written, CameraStatus(viewers=2))
+        assert cache.get(CAMERA, "default", "gate") is None
 
     run(main)
 
@@ -141,11 +142,15 @@ def test_the_sweep_finds_what_no_event_told() -> None:
             task = asyncio.ensure_future(sweeper.run())
             await until(cache.synced)
             assert len(cache.list(POD)) == 1
+            # At once, so that kopf's own first LIST would not have had it either.
             await here.cluster.delete(CAMERA, "default", "gate")
-            await asyncio.sleep(61)
+            await asyncio.sleep(3)
             assert cache.list(POD) == []
             assert cache.get(CAMERA, "default", "gate") is None
-            assert sweeper.ghosts == 4
+            assert sweeper.ghosts == 3
+            await here.add_camera("yard")
+            await asyncio.sleep(61)
+            assert cache.get(CAMERA, "default", "yard")
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 

@@ -3,18 +3,23 @@
 import asyncio
 import os
 import signal
+import socket
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from prometheus_client import generate_latest
 
 from sightline_kube.cache import Cache
+from sightline_kube.kinds import LEASE
 from sightline_kube.memory import MemoryCluster
 from sightline_model.tokens import Signer, generate_private_key_pem
 from sightline_operator import __main__ as process
 from sightline_operator import handlers
 from sightline_operator.core import KINDS
-from sightline_operator.errors import OperatorError, TaskEndedError
+from sightline_operator.errors import LeaseLostError, OperatorError, TaskEndedError
+from sightline_operator.lease import Times, held_by, holder
 from sightline_operator.metrics import Metrics
 from sightline_operator.settings import OperatorSettings
 
@@ -69,6 +74,72 @@ async def test_a_signal_ends_it_in_order(settings: OperatorSettings, monkeypatch
     assert told == ["kopf was asked to stop"]
 
 
+@pytest.fixture
+def several(settings: OperatorSettings) -> OperatorSettings:
+    return settings.model_copy(update={"lease_name": "operator", "lease_namespace": "default", "lease_seconds": 3})
+
+
+async def test_on_standby_it_is_ready_and_does_nothing(
+    several: OperatorSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def watch(cache: Cache, namespaces: Sequence[str], started: asyncio.Event, stopping: asyncio.Event) -> None:
+        raise AssertionError("kopf must not run")
+
+    monkeypatch.setattr(handlers, "watch", watch)
+    cluster = MemoryCluster()
+    others = held_by(("default", "operator"), None, "another", Times(duration=300), datetime.now(UTC))
+    await cluster.create(others)
+    standby = process.Process(several, cluster, [SIGNER], Metrics())
+    task = asyncio.create_task(standby.run())
+    async with asyncio.timeout(10):
+        while standby._elector is None or standby._elector._sight is None:
+            await asyncio.sleep(0.01)
+        assert standby._ready()
+        assert not standby._cache.synced()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await task
+    assert not standby._ready()
+    assert holder(await cluster.get(LEASE, "default", "operator")) == "another"
+
+
+async def test_asked_to_end_it_gives_the_lease_back(several: OperatorSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = MemoryCluster()
+    seen: list[str] = []
+
+    async def watch(cache: Cache, namespaces: Sequence[str], started: asyncio.Event, stopping: asyncio.Event) -> None:
+        started.set()
+        seen.append(holder(await cluster.get(LEASE, "default", "operator")))
+        os.kill(os.getpid(), signal.SIGTERM)
+        await stopping.wait()
+        seen.append(holder(await cluster.get(LEASE, "default", "operator")))
+
+    monkeypatch.setattr(handlers, "watch", watch)
+    metrics = Metrics()
+    async with asyncio.timeout(10):
+        await process.Process(several, cluster, [SIGNER], metrics).run()
+    assert seen[0].startswith(socket.gethostname())
+    assert seen[1] == ""
+    assert 'leader_election_master_status{name="operator"} 0.0' in generate_latest(metrics.registry).decode()
+
+
+async def test_without_the_lease_it_ends_with_an_error(
+    several: OperatorSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = MemoryCluster()
+
+    async def watch(cache: Cache, namespaces: Sequence[str], started: asyncio.Event, stopping: asyncio.Event) -> None:
+        started.set()
+        await cluster.merge_patch(LEASE, "default", "operator", {"spec": {"holderIdentity": "another"}})
+        await stopping.wait()
+
+    monkeypatch.setattr(handlers, "watch", watch)
+    async with asyncio.timeout(10):
+        with pytest.raises(TaskEndedError, match="election has ended") as caught:
+            await process.Process(several, cluster, [SIGNER], Metrics()).run()
+    assert isinstance(caught.value.__cause__, LeaseLostError)
+    assert holder(await cluster.get(LEASE, "default", "operator")) == "another"
+
+
 def test_keys_are_read_and_refused(settings: OperatorSettings, tmp_path: Path) -> None:
     current, previous = tmp_path / "signing.pem", tmp_path / "previous.pem"
     for path in (current, previous):
@@ -98,7 +169,7 @@ def test_kopf_writes_nothing_and_sees_only_ours() -> None:
     assert settings.persistence.finalizer == "sightline.dev/operator"
     selectors = {str(value) for value in settings.watching.label_selectors.values()}
     assert selectors == {"app.kubernetes.io/managed-by=sightline-operator"}
-    assert len(settings.watching.label_selectors) == 3
+    assert len(settings.watching.label_selectors) == 2
     registry = handlers.registry_for(Cache(KINDS))
-    assert len(registry._watching.get_all_handlers()) == 6
+    assert len(registry._watching.get_all_handlers()) == 5
     assert not registry._changing.get_all_handlers()

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sightline_kube.cluster import Obj
 from sightline_kube.errors import ClusterError, ConflictError, NotFoundError, UnavailableError
 from sightline_kube.kinds import CAMERA, CAMERA_CLASS, POD, SECRET, SERVICE, STREAM_SESSION, Kind
 from sightline_model.reasons import EndReason, SourceReason
@@ -148,11 +149,11 @@ async def check(here: World) -> None:
         if camera["spec"].get("transcode") == "Auto":
             assert (await here.condition("Accepted", name))[:2] == ("False", "NotSupportedYet")
             continue
+        secret = decoded(await _secret(here, name))
         (pod,) = await here.pods(name)
         image = (await here.cluster.get(CAMERA_CLASS, None, "default"))["spec"].get("agent", {}).get("image")
         assert pod["spec"]["containers"][0]["image"] == (image or "agent:1")
         assert await here.is_ready(name), camera["status"]
-        secret = decoded(await here.cluster.get(SECRET, "default", f"camera-{name}"))
         agent = here.links.agents[pods.address(pod)]
         assert agent.config.revision == secret["revision"]
         assert secret["source"]["rtsp"]["url"] == camera["spec"]["source"]["rtsp"]["url"]
@@ -169,6 +170,16 @@ async def check(here: World) -> None:
     here.recording.calls.clear()
     await asyncio.sleep(400)
     assert here.recording.calls == []
+
+
+async def _secret(here: World, name: str) -> Obj:
+    """The config Secret. One that was deleted beside a running pod comes back with the next pod, not before."""
+    try:
+        return await here.cluster.get(SECRET, "default", f"camera-{name}")
+    except NotFoundError:
+        await lose(here, name)
+        await peace(here)
+        return await here.cluster.get(SECRET, "default", f"camera-{name}")
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -38,6 +38,7 @@ from sightline_operator.heard import Heard, News
 from tests.operator.virtualtime import now, until
 
 MUTATING = frozenset({"create", "apply", "replace", "merge_patch", "replace_status", "delete"})
+READING = frozenset({"get", "list"})
 URL = "rtsp://camera.example:554/stream1"
 
 
@@ -48,13 +49,15 @@ class Recording:
         self._inner = inner
         self.calls: list[tuple[str, str, str]] = []
         self.fail: Callable[[str, Kind, str], ClusterError | None] = lambda verb, kind, name: None
+        self.reads = False
+        """Whether reads are noted too."""
         self.freeze_after: int | None = None
         """After so many calls nobody gets an answer any more, as if the process were dead."""
         self.frozen = asyncio.Event()
 
     def __getattr__(self, verb: str) -> Any:
         method = getattr(self._inner, verb)
-        if verb not in MUTATING:
+        if verb not in MUTATING and not (self.reads and verb in READING):
             return method
 
         async def recorded(*args: Any, **kwargs: Any) -> Any:
@@ -79,7 +82,7 @@ class Recording:
 
 def _what(args: tuple[Any, ...]) -> tuple[Kind, str]:
     if isinstance(args[0], Kind):
-        return args[0], str(args[2])
+        return args[0], str(args[2]) if len(args) > 2 else ""
     return kind_of(args[0]), str(args[0]["metadata"].get("name", ""))
 
 
@@ -227,11 +230,29 @@ class Kubelet:
         self._links = links
         self._addresses = (f"10.1.{number // 250}.{number % 250 + 1}" for number in itertools.count())
         self._instances = itertools.count(1)
+        self._mounted: dict[str, AgentConfig] = {}
+        self._waiting: dict[tuple[str, str], None] = {}
         self.hold = False
         """While True, new pods stay pending."""
         self.start_seconds = 0.5
 
     async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._watch())
+            group.create_task(self._mount_again())
+
+    async def _mount_again(self) -> None:
+        """Pods whose volumes were absent are tried again, as by the real one."""
+        while True:
+            await asyncio.sleep(2.0)
+            for namespace, name in list(self._waiting):
+                del self._waiting[namespace, name]
+                try:
+                    await self._launch(await self._cluster.get(POD, namespace, name))
+                except (NotFoundError, ConflictError):
+                    continue
+
+    async def _watch(self) -> None:
         listing = await self._cluster.list(POD)
         async for event in self._cluster.watch(POD, resource_version=listing.resource_version):
             await self.pod(event.obj["metadata"]["namespace"], event.obj["metadata"]["name"])
@@ -253,14 +274,31 @@ class Kubelet:
             POD, metadata["namespace"], metadata["name"], {"spec": {"nodeName": "node-1"}}
         )
         await asyncio.sleep(self.start_seconds)
-        await self.write(bound, running_status(next(self._addresses)))
+        await self._launch(bound)
+
+    async def _launch(self, pod: Obj) -> None:
+        metadata = pod["metadata"]
+        try:
+            self._mounted[metadata["name"]] = await self._config(pod)
+        except NotFoundError:
+            self._waiting[metadata["namespace"], metadata["name"]] = None
+            await self.write(pod, waiting_status("", "ContainerCreating") | {"phase": "Pending"})
+            return
+        await self.write(pod, running_status(next(self._addresses)))
         await self.start_agent(metadata["namespace"], metadata["name"])
+
+    async def _config(self, pod: Obj) -> AgentConfig:
+        name = pod["spec"]["volumes"][0]["secret"]["secretName"]
+        secret = await self._cluster.get(SECRET, pod["metadata"]["namespace"], name)
+        return AgentConfig.model_validate_json(base64.b64decode(secret["data"][CONFIG_FILE]))
 
     async def start_agent(self, namespace: str, name: str) -> None:
         """Start the process: it reads its mounted config and listens."""
         pod = await self._cluster.get(POD, namespace, name)
-        secret = await self._cluster.get(SECRET, namespace, pod["spec"]["volumes"][0]["secret"]["secretName"])
-        config = AgentConfig.model_validate_json(base64.b64decode(secret["data"][CONFIG_FILE]))
+        try:
+            config = self._mounted[name] = await self._config(pod)
+        except NotFoundError:
+            config = self._mounted[name]  # a mounted volume outlives its Secret
         agent = FakeAgent(name, config, f"instance-{next(self._instances)}")
         agent.source = SourceReport(reason=SourceReason.IDLE, verified=True)
         self._links.started(_ip(pod), agent)

@@ -32,6 +32,8 @@ from sightline_model.reasons import SourceReason
 _STOP_SECONDS = 2.0
 _KEY_FRAME_SECONDS = 0.5
 """Between two key frames on request: they are large, and one serves everybody."""
+_LONG_GOP_SECONDS = 3.0
+"""A viewer needs most of a second to decode its way through more than that."""
 
 _log = structlog.get_logger(__name__)
 
@@ -120,7 +122,11 @@ class Hub:
         self._look_again()
 
     def want_key_frame(self) -> None:
-        """A viewer can only begin, or go on, at a key frame; asked for where the source can make one."""
+        """A viewer can only begin, or go on, at a key frame. Asked for where the source can make one, and where the
+        group of pictures under way is not there to begin with or takes long to decode."""
+        cached = self._fanout.gop_seconds()
+        if cached is not None and cached <= _LONG_GOP_SECONDS:
+            return
         now = self._now()
         if isinstance(self._source, KeyFrameSource) and now - self._key_wanted_at >= _KEY_FRAME_SECONDS:
             self._key_wanted_at = now
@@ -208,6 +214,7 @@ class Hub:
 
     def _start(self) -> None:
         self._plan.started()
+        self._fanout.cut()
         self._meter.restart()
         self._timeline.restart()
         if self._broke:
@@ -269,6 +276,8 @@ class Hub:
 
     def _on_start(self, format_: VideoFormat) -> None:
         self._format = format_
+        if self._plan.streaming:  # another resolution in the middle of a stream
+            self._changed()
 
     def _on_chunk(self, run: "_Run", chunk: Chunk) -> None:
         now = self._now()

@@ -5,15 +5,18 @@ Labels come from closed lists, so the number of series is bounded by the code.
 
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from sightline_agent.control.events import EventHub
 from sightline_agent.control.status import Agent
+from sightline_agent.viewerstats import Family, Tally
+from sightline_model.problems import ProblemCode
 from sightline_model.reasons import EndReason, SourceReason
 
 _PREFIX = "sightline_agent"
+_LIMITS = (ProblemCode.TOO_MANY_VIEWERS, ProblemCode.AGENT_OVERLOADED)
 
 
 class AgentCollector(Collector):
@@ -31,11 +34,19 @@ class AgentCollector(Collector):
         yield CounterMetricFamily(f"{_PREFIX}_bytes_sent", "Bytes of media sent.", value=stats.bytes_sent)
         yield CounterMetricFamily(f"{_PREFIX}_packets_resent", "Packets sent again.", value=totals.resent)
         yield CounterMetricFamily(
+            f"{_PREFIX}_bursts", "Times a viewer got the group of pictures under way at once.", value=totals.bursts
+        )
+        yield CounterMetricFamily(
+            f"{_PREFIX}_delays", "Times a full socket made a viewer fall behind.", value=totals.delayed
+        )
+        yield CounterMetricFamily(
             f"{_PREFIX}_source_reconnects", "Times the source was connected to again.", value=source.reconnects
         )
         yield GaugeMetricFamily(f"{_PREFIX}_source_bitrate", "Bits per second from the source.", source.bitrate)
         yield GaugeMetricFamily(f"{_PREFIX}_source_fps", "Frames per second from the source.", source.fps)
         yield from self._labelled(source.reason)
+        yield from self._audience()
+        yield from self._capacity()
 
     def _labelled(self, now: SourceReason) -> Iterable[Metric]:
         state = GaugeMetricFamily(f"{_PREFIX}_source_state", "1 for the state that the source is in.", labels=["state"])
@@ -54,18 +65,77 @@ class AgentCollector(Collector):
             arrived.add_metric([kind], number)
         yield arrived
 
+    def _audience(self) -> Iterable[Metric]:
+        """How viewers receive: a sample of each about every 2.5 s, as long as it reports."""
+        audience = self._agent.transport.audience
+        yield _histogram("viewer_loss_ratio", "Fraction of packets lost on the way to a viewer.", audience.loss)
+        yield _histogram("viewer_round_trip_seconds", "Round trip to a viewer.", audience.round_trip)
+        yield _histogram("viewer_jitter_seconds", "Jitter at a viewer (RFC 3550).", audience.jitter)
+        yield CounterMetricFamily(f"{_PREFIX}_receiver_reports", "Reports of viewers.", value=audience.reports)
+        yield CounterMetricFamily(f"{_PREFIX}_nacks", "NACK messages of viewers.", value=audience.nacks)
+        yield CounterMetricFamily(
+            f"{_PREFIX}_key_frames_wanted", "PLI and FIR messages of viewers.", value=audience.key_frames_wanted
+        )
+        connected = GaugeMetricFamily(
+            f"{_PREFIX}_viewers_connected", "Viewers connected, by address family.", labels=["family"]
+        )
+        for family in Family:
+            connected.add_metric([family], audience.families[family])
+        yield connected
+
+    def _capacity(self) -> Iterable[Metric]:
+        """What viewers cost, and whom a limit kept out."""
+        refused = CounterMetricFamily(
+            f"{_PREFIX}_viewers_refused", "Viewers whom a limit kept out, by the problem's code.", labels=["code"]
+        )
+        for code in _LIMITS:
+            refused.add_metric([code], self._agent.registry.refused[code])
+        yield refused
+        gate = self._agent.gate
+        if gate is None:
+            return
+        capacity = gate.report(self._agent.registry.viewers)
+        yield GaugeMetricFamily(
+            f"{_PREFIX}_viewers_remaining", "Viewers for whom there is CPU.", value=capacity.remaining_viewers
+        )
+        budget = GaugeMetricFamily(f"{_PREFIX}_cpu_budget_cores", "CPU that may be used.", labels=["resource"])
+        used = GaugeMetricFamily(f"{_PREFIX}_cpu_used_cores", "CPU in use, smoothed.", labels=["resource"])
+        cost = GaugeMetricFamily(
+            f"{_PREFIX}_cpu_per_viewer_cores", "CPU that one more viewer takes, as measured.", labels=["resource"]
+        )
+        for resource in gate.resources:
+            budget.add_metric([resource.name], resource.budget)
+            used.add_metric([resource.name], resource.meter.used)
+            cost.add_metric([resource.name], resource.meter.cost.per_viewer)
+        yield from (budget, used, cost)
+        yield GaugeMetricFamily(f"{_PREFIX}_loop_lag_seconds", "How late the event loop was last.", value=gate.lag)
+
     def _dropped(self) -> Metric:
         totals, registry = self._agent.transport.totals(), self._agent.registry
         dropped = CounterMetricFamily(f"{_PREFIX}_dropped", "What full queues refused.", labels=["queue", "cause"])
         dropped.add_metric(["socket", "full"], totals.dropped)
         dropped.add_metric(["resend", "refused"], totals.refused)
+        dropped.add_metric(["behind", "skipped"], totals.skipped)
+        dropped.add_metric(["gop", "over-bounds"], totals.gops_dropped)
         dropped.add_metric(["events", "overflow"], self._events.overflows)
         dropped.add_metric(["acks", "full"], registry.acks_dropped)
         return dropped
 
 
-def expose(agent: Agent, events: EventHub) -> bytes:
-    """The page that Prometheus reads (text format 0.0.4)."""
+def _histogram(name: str, text: str, tally: Tally) -> Metric:
+    family = HistogramMetricFamily(f"{_PREFIX}_{name}", text)
+    family.add_metric([], tally.buckets(), sum_value=tally.total)
+    return family
+
+
+def registry_of(agent: Agent, events: EventHub) -> CollectorRegistry:
+    """Everything that the agent shows."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(AgentCollector(agent, events))
-    return generate_latest(registry)
+    ProcessCollector(registry=registry)
+    return registry
+
+
+def expose(agent: Agent, events: EventHub) -> bytes:
+    """The page that Prometheus reads (text format 0.0.4)."""
+    return generate_latest(registry_of(agent, events))

@@ -18,10 +18,10 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import structlog
-from aiortc import RTCCertificate
 
 from sightline_agent.media.frames import CLOCK_RATE, VideoFormat
 from sightline_agent.signaling.answer import (
@@ -35,11 +35,13 @@ from sightline_agent.signaling.answer import (
 )
 from sightline_agent.signaling.sdp import parse_fragment, parse_offer
 from sightline_agent.transport import rtcp
-from sightline_agent.transport.dtls import DtlsError, DtlsSession, fingerprint_of
-from sightline_agent.transport.endpoint import Endpoint
+from sightline_agent.transport.dtls import Certificate, DtlsError, DtlsSession, fingerprint_of
+from sightline_agent.transport.endpoint import Endpoint, IceCredentials
 from sightline_agent.transport.fanout import Address, FanOut, Viewer
 from sightline_agent.transport.mux import UdpMux
 from sightline_agent.transport.srtp import SrtpError
+from sightline_agent.viewerstats import Audience, Family, Reception, family_of
+from sightline_model.agent import SessionStats
 from sightline_model.reasons import EndReason
 
 log = structlog.get_logger(__name__)
@@ -78,7 +80,8 @@ class Timings:
 
     connect: float = 30.0
     """From the start of `run` to the end of the handshake. The session's own limit is usually shorter."""
-    silence: float = 10.0
+    silence: float = 9.0
+    """With `watch`, a dead viewer is gone within 10 s."""
     consent: float = 30.0
     watch: float = 1.0
     """Between looks at the clock."""
@@ -92,17 +95,6 @@ class Outcome:
 
     reason: EndReason
     message: str
-
-
-@dataclass(slots=True)
-class Reception:
-    """The newest of what the viewer says about its reception."""
-
-    round_trip: float | None = None
-    fraction_lost: float = 0.0
-    packets_lost: int = 0
-    jitter: float = 0.0
-    """Seconds."""
 
 
 def liveness(now: float, last_check: float, last_rtcp: float, timings: Timings) -> Outcome | None:
@@ -140,6 +132,15 @@ class Peer:
         self._told = False
         self._handle: int | None = None
         self._last_rtcp = float("-inf")
+        self._since: datetime | None = None
+        self._family: Family | None = None
+
+    def stats(self) -> SessionStats | None:
+        """How the viewer receives; None before it is connected."""
+        if self._since is None or self._family is None:
+            return None
+        sent = self._factory.fanout.stats(self._handle) if self._handle is not None else None
+        return self.reception.stats(sent, self._since, self._family)
 
     @property
     def etag(self) -> str:
@@ -150,6 +151,7 @@ class Peer:
         """Answer an offer, once; SdpError when there is nothing to answer."""
         parsed = parse_offer(offer)
         choice = choose(parsed, self._format.profile_level_id)
+        self._endpoint.remote = IceCredentials(choice.section.transport.ufrag, choice.section.transport.password)
         dtls = DtlsSession(self._endpoint, self._factory.certificate, passive=choice.passive)
         ours = self._ours()
         self._negotiated = _Negotiated(choice, ours, dtls)
@@ -179,6 +181,8 @@ class Peer:
         if not parsed.ufrag or parsed.ufrag == section.transport.ufrag:
             return None
         section.transport.ufrag = parsed.ufrag
+        section.transport.password = parsed.password or section.transport.password
+        self._endpoint.remote = IceCredentials(parsed.ufrag, section.transport.password)
         self._endpoint.restart()
         return build_restart(section, self._ours())
 
@@ -219,6 +223,7 @@ class Peer:
             self._observer.closed(outcome.reason, outcome.message)
 
     async def _clean_up(self) -> None:
+        self._count(None)
         if self._handle is not None:
             self._factory.fanout.remove(self._handle)
             self._handle = None
@@ -260,6 +265,8 @@ class Peer:
         self._endpoint.on_media = self._on_media
         self._endpoint.on_move = self._on_move
         self._last_rtcp = self._factory.clock()
+        self._since = datetime.fromtimestamp(self._factory.wall_clock(), UTC)
+        self._count(family_of(address[0]))
         self._observer.connected()
         try:
             self._handle = self._factory.fanout.add(viewer, self._observer.media)
@@ -291,11 +298,16 @@ class Peer:
     async def _report(self, dtls: DtlsSession) -> None:
         """Sender reports at irregular intervals, so that many viewers do not get theirs in step (RFC 3550 6.2)."""
         timings = self._factory.timings
+        sampled = 0
         while True:
             await asyncio.sleep(random.uniform(timings.report_least, timings.report_most))  # noqa: S311
+            if self.reception.reports > sampled:
+                sampled = self.reception.reports
+                self._factory.audience.observe(self.reception)
             stats = self._factory.fanout.stats(self._handle) if self._handle is not None else None
             if stats is None or not stats.packets:
                 continue
+            self.reception.rate.add(self._factory.clock(), stats.octets)
             # What the stream's clock shows now: the last packet's timestamp plus the time since.
             elapsed = max(0.0, self._factory.clock() - stats.last_sent)
             report = rtcp.SenderReport(
@@ -308,7 +320,16 @@ class Peer:
             )
             await dtls.send_rtcp(rtcp.build_sender_report(report))
 
+    def _count(self, family: Family | None) -> None:
+        """Keep the audience's count by address family."""
+        if self._family is not None:
+            self._factory.audience.families[self._family] -= 1
+        if family is not None:
+            self._factory.audience.families[family] += 1
+        self._family = family
+
     def _on_move(self, address: Address) -> None:
+        self._count(family_of(address[0]))
         if self._handle is not None:
             # An address family that we have no socket for cannot have sent us anything.
             with contextlib.suppress(KeyError):
@@ -327,21 +348,26 @@ class Peer:
         for report in feedback.reports:
             if report.ssrc == self._ssrc:
                 self._note(report)
+        audience = self._factory.audience
         lost = feedback.lost.get(self._ssrc)
         if lost and self._handle is not None:
+            self.reception.nacks += 1
+            audience.nacks += 1
             self._factory.fanout.resend(self._handle, lost)
         if self._ssrc in feedback.key_frame_wanted:
+            self.reception.key_frames_wanted += 1
+            audience.key_frames_wanted += 1
+            if self._handle is not None:
+                self._factory.fanout.refresh(self._handle)
             self._observer.key_frame_wanted()
         if feedback.bye:
             self._finish(Outcome(EndReason.HANGUP, "the viewer said goodbye"))
         return True
 
     def _note(self, report: rtcp.ReceptionReport) -> None:
-        reception = self.reception
-        reception.fraction_lost = report.fraction_lost
-        reception.packets_lost = report.packets_lost
-        reception.jitter = report.jitter / CLOCK_RATE
-        reception.round_trip = rtcp.round_trip(report, rtcp.ntp_time(self._factory.wall_clock()))
+        self._factory.audience.reports += 1
+        round_trip = rtcp.round_trip(report, rtcp.ntp_time(self._factory.wall_clock()))
+        self.reception.note(report, round_trip, CLOCK_RATE)
 
 
 def _ssrcs() -> tuple[int, int]:
@@ -360,16 +386,18 @@ class PeerFactory:
         self,
         mux: UdpMux,
         fanout: FanOut,
-        certificate: RTCCertificate,
+        certificate: Certificate,
         advertise: Callable[[], list[str]],
         *,
         timings: Timings | None = None,
+        audience: Audience | None = None,
     ) -> None:
         self.mux = mux
         self.fanout = fanout
         self.certificate = certificate
         self.advertise = advertise
         self.timings = timings or Timings()
+        self.audience = audience or Audience()
         self.clock: Callable[[], float] = time.monotonic
         self.wall_clock: Callable[[], float] = time.time
 

@@ -10,6 +10,7 @@ import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Protocol
 
 from sightline_agent.errors import ProblemError
 from sightline_agent.session import Closed, MakePeer, Session, Viewers
@@ -29,6 +30,14 @@ _FULL_RETRY_SECONDS = 5
 Watcher = Callable[[SessionReport], None]
 
 
+class Gate(Protocol):
+    """Knows what viewers cost (`gate.CpuGate`)."""
+
+    def admit(self, viewers: int) -> Problem | None:
+        """May one more come in beside these? Else what to tell it."""
+        ...
+
+
 def _utc_now() -> datetime:
     return datetime.now(UTC)
 
@@ -42,11 +51,13 @@ class SessionRegistry:
         hub: Viewers,
         make_peer: MakePeer,
         wall: Callable[[], datetime] = _utc_now,
+        gate: Gate | None = None,
     ) -> None:
         self._config = config
         self.hub = hub
         self.make_peer = make_peer
         self.wall = wall
+        self._gate = gate
         self._live: dict[str, Session] = {}
         self._ended: OrderedDict[str, tuple[float, SessionReport]] = OrderedDict()
         self._used: OrderedDict[str, float] = OrderedDict()
@@ -55,6 +66,8 @@ class SessionRegistry:
         self.ended_by_reason: Counter[EndReason] = Counter()
         self.key_frames_wanted = 0
         self.acks_dropped = 0
+        self.refused: Counter[ProblemCode] = Counter()
+        """Viewers whom a limit kept out: too-many-viewers, agent-overloaded."""
 
     # What signaling calls
 
@@ -102,10 +115,11 @@ class SessionRegistry:
         self._watchers.append(watcher)
         return lambda: self._watchers.remove(watcher)
 
-    def reports(self) -> list[SessionReport]:
-        """Live sessions, and ended ones for a minute."""
+    def reports(self, details: bool = False) -> list[SessionReport]:
+        """Live sessions, and ended ones for a minute; `details`: with how each viewer receives."""
         self._forget()
-        return [session.report() for session in self._live.values()] + [report for _, report in self._ended.values()]
+        live = [session.report(details) for session in self._live.values()]
+        return live + [report for _, report in self._ended.values()]
 
     @property
     def viewers(self) -> int:
@@ -141,13 +155,22 @@ class SessionRegistry:
         if request.sid in self._used:
             detail = "this session was opened before; ask for a new one"
             raise ProblemError(Problem(code=ProblemCode.CONFLICT, detail=detail))
-        if self.viewers >= self._config.max_viewers:
-            detail = f"{self._config.max_viewers} people watch already"
-            code = ProblemCode.TOO_MANY_VIEWERS
-            raise ProblemError(Problem(code=code, detail=detail, retry_after_seconds=_FULL_RETRY_SECONDS))
+        problem = self._limit()
+        if problem is not None:
+            self.refused[problem.code] += 1
+            raise ProblemError(problem)
         self._used[request.sid] = self._now()
         while len(self._used) > _USED_KEPT:
             self._used.popitem(last=False)
+
+    def _limit(self) -> Problem | None:
+        """What keeps one more viewer out, if anything does."""
+        viewers = self.viewers
+        if viewers >= self._config.max_viewers:
+            detail = f"{self._config.max_viewers} people watch already"
+            code = ProblemCode.TOO_MANY_VIEWERS
+            return Problem(code=code, detail=detail, retry_after_seconds=_FULL_RETRY_SECONDS)
+        return self._gate.admit(viewers) if self._gate is not None else None
 
     def _forget(self) -> None:
         now = self._now()

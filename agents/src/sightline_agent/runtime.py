@@ -1,7 +1,7 @@
 """The agent's parts put together, run, and taken down again.
 
 Starting: the media port and the control port are bound first (a port that is taken ends the process with a
-sentence), then the hub looks at the source; what only viewers need (aiortc, PyAV) is loaded after the control
+sentence), then the hub looks at the source; what only viewers need (OpenSSL, libsrtp) is loaded after the control
 port answers.
 
 Stopping is a sequence with a budget for each stage, 5 s in all: let nobody in; say goodbye to the peers; stop
@@ -14,7 +14,7 @@ import contextlib
 import importlib
 import signal
 import socket
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,11 +22,13 @@ import structlog
 import uvicorn
 from starlette.applications import Starlette
 
+from sightline_agent.admission import Rules
 from sightline_agent.control.app import Control, build_app
 from sightline_agent.control.auth import Authenticator, LoopbackAuthenticator, TokenAuthenticator
 from sightline_agent.control.events import EventHub
 from sightline_agent.control.status import Agent, Transport
 from sightline_agent.errors import SettingsError
+from sightline_agent.gate import CpuGate, own_resources
 from sightline_agent.hub import Hub
 from sightline_agent.media.frames import VideoFormat
 from sightline_agent.registry import SessionRegistry
@@ -38,6 +40,7 @@ from sightline_agent.standalone import standalone_config
 from sightline_agent.transport.fanout import FanOut
 from sightline_agent.transport.fanout_choice import choose_fanout
 from sightline_agent.transport.mux import UdpMux
+from sightline_agent.viewerstats import Audience
 from sightline_model.agent import AgentConfig
 from sightline_model.reasons import EndReason, SourceReason
 
@@ -82,7 +85,9 @@ class Runtime:
         self.mux = UdpMux(settings.bind, settings.media_port)
         self._fanout: FanOut = choose_fanout(self.mux)
         self.hub = Hub(config, source_factory(start.read_credentials), self._fanout)
-        self.registry = SessionRegistry(config, self.hub, self._make_peer)
+        self.gate = CpuGate(own_resources(settings.cpu_budget), Rules(headroom=settings.cpu_headroom))
+        self.audience = Audience()
+        self.registry = SessionRegistry(config, self.hub, self._make_peer, gate=self.gate)
         self.stop = asyncio.Event()
         """Set to end `run`; signals do."""
         self.control_port = 0
@@ -92,33 +97,35 @@ class Runtime:
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT; raises when a part fails."""
-        control_socket = _listen(self._settings.bind, self._settings.control_port)
+        control_sockets = _listen(self._settings.bind, self._settings.control_port)
         try:
             await self.mux.start()
         except OSError as error:
-            control_socket.close()
-            text = f"UDP {self._settings.bind}:{self._settings.media_port}: {error.strerror}"
+            for control_socket in control_sockets:
+                control_socket.close()
+            text = f"UDP {_ports(self._settings.bind, self._settings.media_port)}: {error.strerror}"
             raise SettingsError(text) from None
-        self.control_port = control_socket.getsockname()[1]
-        transport = Transport(self._fanout.totals, self._datagrams, self.mux.port)
-        self.agent = Agent(self._start.config, self.hub, self.registry, transport)
+        self.control_port = control_sockets[0].getsockname()[1]
+        transport = Transport(self._fanout.totals, self._datagrams, self.mux.port, self.audience)
+        self.agent = Agent(self._start.config, self.hub, self.registry, transport, self.gate)
         self.events = EventHub(self.agent.report)
         self.hub.subscribe(self._on_source)
         self.registry.subscribe(self.events.session)
         server = _Server(_server_config(self._app()))
         tasks = {
-            "control": asyncio.create_task(server.serve([control_socket]), name="control"),
+            "control": asyncio.create_task(server.serve(control_sockets), name="control"),
             "hub": asyncio.create_task(self.hub.run(), name="hub"),
             "events": asyncio.create_task(self.events.run(), name="events"),
+            "gate": asyncio.create_task(self.gate.run(lambda: self.registry.viewers), name="gate"),
         }
         _log.info(
             "agent started",
             camera=self.agent.config.camera.audience,
-            control=f"{self._settings.bind}:{self.control_port}/tcp",
-            media=f"{self._settings.bind}:{self.mux.port}/udp",
+            control=f"{_ports(self._settings.bind, self.control_port)}/tcp",
+            media=f"{_ports(self._settings.bind, self.mux.port)}/udp",
             fanout=type(self._fanout).__name__,
         )
-        warm = asyncio.create_task(asyncio.to_thread(importlib.import_module, "sightline_agent.peers"))
+        warm = asyncio.create_task(asyncio.to_thread(_warm_up))
         try:
             await self._until_stopped(tasks)
         finally:
@@ -149,7 +156,7 @@ class Runtime:
             from sightline_agent.transport.dtls import new_certificate
 
             advertise = lambda: self.agent.config.advertise  # noqa: E731
-            self._peers = PeerFactory(self.mux, self._fanout, new_certificate(), advertise)
+            self._peers = PeerFactory(self.mux, self._fanout, new_certificate(), advertise, audience=self.audience)
         return self._peers.make(sid, format_, observer)
 
     def _on_source(self, report: "SourceReport") -> None:
@@ -183,6 +190,7 @@ class Runtime:
         await _stage("source", _cancelled(tasks["hub"]), _TASK_SECONDS)
         self.events.close()
         await _stage("events", _cancelled(tasks["events"]), _TASK_SECONDS)
+        await _stage("gate", _cancelled(tasks["gate"]), _TASK_SECONDS)
         server.should_exit = True
         await _stage("control port", asyncio.wait({tasks["control"]}), _TASK_SECONDS)
         await _stage("control port", _cancelled(tasks["control"]), _TASK_SECONDS)
@@ -212,18 +220,49 @@ def _server_config(app: Starlette) -> uvicorn.Config:
     )
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _warm_up() -> None:
+    """Load what only viewers need, and give back to the system what starting took and no longer needs."""
+    import ctypes
+
+    importlib.import_module("sightline_agent.peers")
+    with contextlib.suppress(OSError, AttributeError):  # a C library that is not glibc
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _listen(hosts: Sequence[str], port: int) -> list[socket.socket]:
+    """One socket per address; for all addresses one of each family that the machine has."""
+    wildcard = any(host in ("0.0.0.0", "::") for host in hosts)  # noqa: S104
+    sockets: list[socket.socket] = []
+    for host in ("0.0.0.0", "::") if wildcard else hosts:  # noqa: S104
+        try:
+            sockets.append(_listen_on(host, sockets[0].getsockname()[1] if sockets else port))
+        except OSError as error:
+            if wildcard and sockets:
+                break  # a machine without IPv6
+            for sock in sockets:
+                sock.close()
+            raise SettingsError(f"TCP {_ports([host], port)}: {error.strerror}") from None
+    return sockets
+
+
+def _listen_on(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((host, port))
         sock.listen(_BACKLOG)
-    except OSError as error:
+    except OSError:
         sock.close()
-        raise SettingsError(f"TCP {host}:{port}: {error.strerror}") from None
+        raise
     sock.setblocking(False)
     return sock
+
+
+def _ports(hosts: Sequence[str], port: int) -> str:
+    return ", ".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host in hosts)
 
 
 async def _cancelled(task: "asyncio.Task[None]") -> None:

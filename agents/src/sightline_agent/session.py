@@ -17,7 +17,7 @@ from sightline_agent.media.frames import VideoFormat
 from sightline_agent.signaling.sessions import Opened, OpenRequest
 from sightline_agent.sources.base import SourceError
 from sightline_model import lifecycle
-from sightline_model.agent import AgentConfig, SessionReport
+from sightline_model.agent import AgentConfig, SessionReport, SessionStats
 from sightline_model.lifecycle import Effect, Input
 from sightline_model.problems import Problem, ProblemCode, source_problem
 from sightline_model.reasons import EndReason, SourceReason
@@ -53,6 +53,8 @@ class Peer(Protocol):
     def answer(self, offer: str) -> str: ...
 
     def trickle(self, fragment: str) -> str | None: ...
+
+    def stats(self) -> SessionStats | None: ...
 
     async def run(self) -> None: ...
 
@@ -154,7 +156,8 @@ class Session:
         if self._task is not None:
             await asyncio.wait({self._task})
 
-    def report(self) -> SessionReport:
+    def report(self, details: bool = False) -> SessionReport:
+        """What it is now; with how the viewer receives when `details` are wanted."""
         reason = self._state.end_reason
         text = ""
         if reason is not None and self._ending is not None:
@@ -167,6 +170,7 @@ class Session:
             phase=self._state.state,
             end_reason=reason,
             message=text,
+            stats=self.peer.stats() if details and self.peer is not None else None,
             **self._times,
         )
 

@@ -41,12 +41,18 @@ class Settings(BaseSettings):
     """Folder whose sub-folder `main` has the camera's user name and password."""
     pod_ip: Annotated[str, Field(validation_alias=AliasChoices("POD_IP", "pod_ip"))] = ""
     """Address to bind and to name to viewers; empty: all addresses."""
+    pod_ips: Annotated[str, Field(validation_alias=AliasChoices("POD_IPS", "pod_ips"))] = ""
+    """In a dual-stack cluster: the addresses of both families, with a comma between."""
     control_port: Port = CONTROL_PORT
     """HTTP."""
     media_port: Port = MEDIA_PORT
     """UDP."""
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
     """How much is logged."""
+    cpu_budget: Annotated[float, Field(ge=0)] = 0.0
+    """Cores that viewers are admitted for; 0: what the control group and the machine give."""
+    cpu_headroom: Annotated[float, Field(ge=0, le=0.9)] = 0.1
+    """Fraction of the budget that is never given to viewers."""
     standalone: bool = False
     """Run without an operator: one source, named on the command line."""
     source: SecretStr = SecretStr("")
@@ -57,6 +63,8 @@ class Settings(BaseSettings):
     """Standalone: web pages that may call the agent from a browser."""
     idle_timeout: Annotated[float, Field(ge=0, le=86400)] = 30.0
     """Standalone: how long the source runs on after the last viewer left."""
+    max_viewers: Annotated[int, Field(ge=1, le=100000)] = 500
+    """Standalone: how many may watch at the same time."""
 
     @field_validator("pod_ip", "host")
     @classmethod
@@ -65,10 +73,21 @@ class Settings(BaseSettings):
             ipaddress.ip_address(value)
         return value
 
+    @field_validator("pod_ips")
+    @classmethod
+    def _are_addresses(cls, value: str) -> str:
+        for address in filter(None, value.split(",")):
+            ipaddress.ip_address(address)
+        return value
+
     @property
-    def bind(self) -> str:
-        """The address for both ports."""
-        return self.host if self.standalone else (self.pod_ip or "0.0.0.0")  # noqa: S104
+    def bind(self) -> tuple[str, ...]:
+        """The addresses for both ports: one, or one of each family; `0.0.0.0` stands for all of both."""
+        if self.standalone:
+            return (self.host,)
+        own = [address for address in (self.pod_ip, *self.pod_ips.split(",")) if address]
+        first_of_family = {":" in address: address for address in reversed(own)}
+        return tuple(sorted(first_of_family.values(), key=own.index)) or ("0.0.0.0",)  # noqa: S104
 
 
 def parse(arguments: Sequence[str]) -> Settings:
@@ -106,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"))
     alone = parser.add_argument_group("standalone", "without Kubernetes: on a robot, an edge box, a desk")
     alone.add_argument("--standalone", action="store_true", default=None)
-    alone.add_argument("--source", help="rtsp://[user:password@]host/path, a file or its URL, or test")
+    alone.add_argument("--source", help="rtsp://[user:password@]host/path, rtmp, whep or hls, a file, or test")
     alone.add_argument("--port", dest="control_port", type=int, help="HTTP port")
     alone.add_argument("--udp-port", dest="media_port", type=int, help="UDP port of the media")
     alone.add_argument("--host", help="address to bind; viewers without a token are let in from loopback only")
@@ -117,4 +136,5 @@ def _parser() -> argparse.ArgumentParser:
         help="web page that may call the agent, such as https://example.org; may be given several times",
     )
     alone.add_argument("--idle-timeout", type=float, help="seconds that the source runs on without viewers")
+    alone.add_argument("--max-viewers", type=int, help="how many may watch at the same time")
     return parser

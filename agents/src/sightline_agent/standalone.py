@@ -9,7 +9,7 @@ from sightline_agent.errors import SettingsError
 from sightline_agent.settings import Settings
 from sightline_agent.sources.credentials import Credentials, split_url
 from sightline_model.agent import AgentConfig, AgentLifecycle, CameraIdentity
-from sightline_model.camera import FileSource, RtspSource, Source
+from sightline_model.camera import FileSource, HlsSource, RtmpSource, RtspSource, Source, V4l2Source, WhepSource
 from sightline_model.camera import TestPatternSource as TestPatternSpec
 
 _TEST = "test"
@@ -20,11 +20,16 @@ def standalone_config(settings: Settings) -> tuple[AgentConfig, Credentials | No
     """The configuration and the credentials that were in the source's URL."""
     source, credentials = parse_source(settings.source.get_secret_value())
     lifecycle = AgentLifecycle(idle_timeout=settings.idle_timeout)
-    return AgentConfig(camera=_IDENTITY, source=source, lifecycle=lifecycle), credentials
+    config = AgentConfig(camera=_IDENTITY, source=source, lifecycle=lifecycle, max_viewers=settings.max_viewers)
+    return config, credentials
 
 
 def parse_source(text: str) -> tuple[Source, Credentials | None]:
-    """What `--source` names: `test`, `testpattern://?width=640&fps=15`, an rtsp(s) or http(s) URL, a path."""
+    """What `--source` names: `test`, `testpattern://?width=640&fps=15`, a URL, a path.
+
+    A WHEP endpoint is written with the scheme whep or wheps in place of http or https, its token as user name; an
+    http(s) URL is a playlist if its path ends like one, else a clip.
+    """
     try:
         if text == _TEST or text.startswith("testpattern:"):
             query = parse_qs(urlsplit(text).query) if text != _TEST else {}
@@ -33,10 +38,21 @@ def parse_source(text: str) -> tuple[Source, Credentials | None]:
         if text.startswith(("rtsp://", "rtsps://")):
             url, credentials = split_url(text)
             return Source(rtsp=RtspSource(url=url)), credentials
+        if text.startswith(("rtmp://", "rtmps://")):
+            url, credentials = split_url(text)
+            return Source(rtmp=RtmpSource(url=url)), credentials
+        if text.startswith(("whep://", "wheps://")):
+            url, credentials = split_url("http" + text.removeprefix("whep"))
+            token = Credentials("", "", credentials.username) if credentials is not None else None
+            return Source(whep=WhepSource(url=url)), token
         if text.startswith(("http://", "https://")):
+            if urlsplit(text).path.endswith((".m3u8", ".m3u")):
+                return Source(hls=HlsSource(url=text)), None
             return Source(file=FileSource(url=text)), None
         if not text or ("://" in text and not text.startswith("file://")):
-            raise SettingsError("--source: this kind of address is not known; use rtsp, http, a file or test")
+            raise SettingsError("--source: not a known kind of address; use rtsp, rtmp, whep, http, a file or test")
+        if text.startswith("/dev/"):
+            return Source(v4l2=V4l2Source(device=text)), None
         path = Path(text.removeprefix("file://")).absolute()
         return Source(file=FileSource(path=str(path))), None
     except (ValidationError, ValueError):

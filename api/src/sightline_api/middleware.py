@@ -26,7 +26,7 @@ MAX_BODY = 256 * 1024
 MAX_SDP_BODY = 64 * 1024
 ALLOWED_HEADERS = "Authorization, Content-Type, If-Match"
 ALLOWED_METHODS = "OPTIONS, GET, HEAD, POST, PUT, PATCH, DELETE"
-EXPOSED_HEADERS = "Location, ETag, Link, Accept-Post, Retry-After, WWW-Authenticate"
+EXPOSED_HEADERS = "Location, ETag, Link, Accept-Patch, Accept-Post, Retry-After, WWW-Authenticate"
 QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")

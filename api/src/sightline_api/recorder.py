@@ -17,12 +17,11 @@ from sightline_api.problems import problem_error
 from sightline_kube.cluster import Cluster, Obj
 from sightline_kube.errors import ClusterError, NotFoundError
 from sightline_kube.kinds import CAMERA, STREAM_SESSION
-from sightline_model.base import API_VERSION, GROUP
-from sightline_model.names import CAMERA_LABEL
+from sightline_model.base import API_VERSION
+from sightline_model.names import CAMERA_LABEL, USER_LABEL
 from sightline_model.problems import ProblemCode
 from sightline_model.session import CameraReference, SessionRole, StreamSessionSpec, Transport
 
-USER_LABEL = f"{GROUP}/user"
 MAX_WRITES = 512
 WRITE_SECONDS = 10.0
 LOOK_SECONDS = 1.0

@@ -18,6 +18,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from sightline_model.names import SIGNING_KEY_FILE
+
 ENV_PREFIX = "SIGHTLINE_API_"
 CONFIG_FILE_VARIABLE = f"{ENV_PREFIX}CONFIG_FILE"
 ALGORITHMS = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"})
@@ -130,7 +132,7 @@ class Settings(BaseSettings):
     """Where clients reach the front door; none: as the request says."""
     web_root: Path | None = None
     """Folder of the built web page; none: no page is served."""
-    signing_key_file: Path = Path("/etc/sightline/signing/key.pem")
+    signing_key_file: Path = Path(SIGNING_KEY_FILE)
     """Ed25519 private key, PEM, shared with the operator."""
     previous_signing_key_file: Path | None = None
     """The key before it, while it is rotated: session addresses and tokens that it signed stay good."""

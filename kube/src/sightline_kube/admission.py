@@ -75,11 +75,18 @@ def _pruned(value: Any, schema: Schema) -> Any:
 def _core_problems(kind: Kind, new: Obj, old: Obj | None) -> list[str]:
     if kind == POD:
         return _pod_problems(new, old)
-    if kind == SECRET and old and old.get("immutable"):
-        same = all(new.get(key) == old.get(key) for key in ("data", "stringData", "immutable"))
-        return [] if same else ["data: field is immutable when `immutable` is set"]
+    if kind == SECRET and old:
+        return _secret_problems(new, old)
     if kind == EVENT and not new.get("involvedObject"):
         return ["involvedObject: required"]
+    return []
+
+
+def _secret_problems(new: Obj, old: Obj) -> list[str]:
+    if new.get("type", "Opaque") != old.get("type", "Opaque"):
+        return ["type: field is immutable"]
+    if old.get("immutable") and any(new.get(key) != old.get(key) for key in ("data", "stringData", "immutable")):
+        return ["data: field is immutable when `immutable` is set"]
     return []
 
 

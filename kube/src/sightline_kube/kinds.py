@@ -31,8 +31,9 @@ SECRET = Kind("v1", "Secret", "secrets")
 SERVICE = Kind("v1", "Service", "services")
 NAMESPACE = Kind("v1", "Namespace", "namespaces", namespaced=False)
 EVENT = Kind("v1", "Event", "events")
+LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
 
-KINDS = (CAMERA, CAMERA_CLASS, STREAM_SESSION, POD, SECRET, SERVICE, NAMESPACE, EVENT)
+KINDS = (CAMERA, CAMERA_CLASS, STREAM_SESSION, POD, SECRET, SERVICE, NAMESPACE, EVENT, LEASE)
 
 
 def kind_of(obj: dict[str, object]) -> Kind:

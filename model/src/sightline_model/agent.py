@@ -84,6 +84,32 @@ class SourceReport(LenientModel):
     last_error: str = ""
 
 
+class SessionStats(LenientModel):
+    """How one viewer receives: what was sent to it, and the newest of what its RTCP says."""
+
+    since: Timestamp
+    """When its connection stood."""
+    address_family: Literal["IPv4", "IPv6"]
+    bitrate: int = 0
+    """Bits of media per second, over the last seconds."""
+    packets_sent: int = 0
+    bytes_sent: int = 0
+    packets_resent: int = 0
+    packets_dropped: int = 0
+    """Not sent to it: the socket was full, or it had to wait for the next key frame."""
+    reports: int = 0
+    """Receiver reports that arrived; before the first, the four figures after this say nothing."""
+    fraction_lost: float = 0.0
+    """In the last report's interval, 0 to 1; repaired losses count."""
+    packets_lost: int = 0
+    """Since the beginning; negative where packets were duplicated on the way."""
+    jitter_ms: float = 0.0
+    round_trip_ms: float | None = None
+    nacks: int = 0
+    key_frames_wanted: int = 0
+    """PLI and FIR."""
+
+
 class SessionReport(LenientModel):
     """One session as its agent knows it."""
 
@@ -99,6 +125,8 @@ class SessionReport(LenientModel):
     connected_at: Timestamp | None = None
     first_media_at: Timestamp | None = None
     ended_at: Timestamp | None = None
+    stats: SessionStats | None = None
+    """Of a connected session, in `GET /v1/status` only: it changes too fast for events."""
 
 
 class AgentStats(LenientModel):
@@ -110,6 +138,20 @@ class AgentStats(LenientModel):
     bytes_sent: int = 0
     cpu_seconds: float = 0.0
     memory_bytes: int = 0
+
+
+class CapacityReport(LenientModel):
+    """What viewers cost this agent and for how many more it has CPU. All CPU in cores (CPU seconds per second)."""
+
+    resource: Literal["process", "loop"]
+    """The scarcer one, of which the figures are: the process's CPU, or the one core of its event loop."""
+    cpu_budget: float
+    cpu_used: float
+    cpu_per_viewer: float
+    remaining_viewers: int
+    """By CPU; `maxViewers` may allow fewer."""
+    full: bool = False
+    """New viewers are refused with `agent-overloaded`."""
 
 
 class AgentReport(LenientModel):
@@ -127,6 +169,7 @@ class AgentReport(LenientModel):
     sessions: list[SessionReport] = []
     """Live sessions, and ended ones for a minute."""
     stats: AgentStats = AgentStats()
+    capacity: CapacityReport | None = None
 
 
 class EventType(StrEnum):

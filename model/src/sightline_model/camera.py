@@ -52,7 +52,7 @@ class RtspSource(Model):
     credentials_ref: SecretReference | None = None
     """Secret with the keys `username` and `password`."""
     transport: RtspTransport = RtspTransport.AUTO
-    """TCP keeps RTP inside the RTSP connection; UDP is for networks that lose little; Auto chooses."""
+    """TCP: RTP inside the RTSP connection. UDP: where little gets lost. Auto: TCP, or UDP if nothing comes by TCP."""
     fingerprint: Hex | None = None
     """SHA-256 fingerprint of the camera's certificate, for rtsps cameras with a certificate of their own."""
 
@@ -63,6 +63,11 @@ class RtspSource(Model):
             "leave fingerprint out or use rtsps://",
             lambda value: "fingerprint" not in value or str(value["url"]).startswith("rtsps:"),
         ),
+        Rule(
+            "!has(self.transport) || self.transport != 'UDP' || !self.url.startsWith('rtsps:')",
+            "RTP over UDP would not be encrypted: use TCP or Auto with rtsps://",
+            lambda value: value.get("transport") != "UDP" or not str(value["url"]).startswith("rtsps:"),
+        ),
     )
 
 
@@ -70,9 +75,10 @@ class RtmpSource(Model):
     """A device that serves RTMP, pulled from where it sends."""
 
     url: Url
-    """Address of the stream: rtmp://host[:port]/app/key."""
+    """Address of the stream: rtmp://host[:port]/app/key. A key that is secret belongs into credentialsRef."""
     credentials_ref: SecretReference | None = None
-    """Secret with the keys `username` and `password`."""
+    """Secret with the key `token`: the stream key, added to the address; or `username` and `password`, sent as its
+    `user` and `pass`."""
 
     rules: ClassVar[tuple[Rule, ...]] = address("url", "rtmp", "rtmps", belongs_to="credentialsRef")
 

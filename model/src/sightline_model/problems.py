@@ -41,6 +41,7 @@ class ProblemCode(StrEnum):
     TOO_MANY_VIEWERS = "too-many-viewers"
     CAMERA_NOT_READY = "camera-not-ready"
     AGENT_UNAVAILABLE = "agent-unavailable"
+    AGENT_OVERLOADED = "agent-overloaded"
     CLUSTER_UNAVAILABLE = "cluster-unavailable"
     ISSUER_UNAVAILABLE = "issuer-unavailable"
     SOURCE_NOT_READY = "source-not-ready"
@@ -78,6 +79,7 @@ _TABLE: dict[ProblemCode, tuple[int, str]] = {
     _C.TOO_MANY_VIEWERS: (503, "The camera has as many viewers as it may have"),
     _C.CAMERA_NOT_READY: (503, "The camera is not ready yet"),
     _C.AGENT_UNAVAILABLE: (503, "The camera's agent does not answer"),
+    _C.AGENT_OVERLOADED: (503, "The camera's agent can serve no more viewers now"),
     _C.CLUSTER_UNAVAILABLE: (503, "Kubernetes does not answer"),
     _C.ISSUER_UNAVAILABLE: (503, "The sign-in service does not answer"),
     _C.SOURCE_NOT_READY: (409, "The camera has not sent a picture yet"),

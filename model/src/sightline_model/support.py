@@ -7,12 +7,18 @@ and the front door call `not_supported_yet`; an empty answer means that every fi
 
 from collections.abc import Iterator
 
-from sightline_model.camera import AudioMode, CameraSpec, Presentation, RtspSource, RtspTransport, Source, TranscodeMode
+from sightline_model.camera import AudioMode, CameraSpec, Presentation, Source, TranscodeMode
 from sightline_model.cameraclass import CameraClassSpec, Network, NetworkMode, Persistence, Rollout
 from sightline_model.session import SessionRole, StreamSessionSpec, Transport
 
-_SOURCES_TO_COME = ("rtmp", "whep", "hls", "v4l2", "push", "device", "external")
-_USE_INSTEAD = "use rtsp, testPattern or file"
+_USE_INSTEAD = "use rtsp, rtmp, whep, hls, testPattern or file"
+_SOURCES_TO_COME = {
+    # A pod that may open a device of its node needs a hostPath, which Pod Security's `restricted` profile forbids.
+    "v4l2": "serve the device by RTSP or WHEP at its node, and use rtsp or whep",
+    "push": _USE_INSTEAD,
+    "device": _USE_INSTEAD,
+    "external": _USE_INSTEAD,
+}
 
 
 def not_supported_yet(spec: CameraSpec | CameraClassSpec | StreamSessionSpec) -> list[str]:
@@ -40,20 +46,9 @@ def _camera(spec: CameraSpec) -> Iterator[str]:
 
 
 def _source(source: Source) -> Iterator[str]:
-    for name in _SOURCES_TO_COME:
+    for name, instead in _SOURCES_TO_COME.items():
         if getattr(source, name) is not None:
-            yield f"spec.source.{name}: {_USE_INSTEAD}"
-    if source.rtsp is not None:
-        yield from _rtsp(source.rtsp)
-
-
-def _rtsp(rtsp: RtspSource) -> Iterator[str]:
-    if rtsp.url.startswith("rtsps:"):
-        yield "spec.source.rtsp.url: only rtsp://, not rtsps://"
-    if rtsp.transport is RtspTransport.UDP:
-        yield "spec.source.rtsp.transport: only Auto and TCP"
-    if rtsp.fingerprint is not None:
-        yield "spec.source.rtsp.fingerprint: leave it out, it belongs to rtsps://"
+            yield f"spec.source.{name}: {instead}"
 
 
 def _presentation(presentation: Presentation) -> Iterator[str]:

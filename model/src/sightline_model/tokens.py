@@ -152,6 +152,8 @@ def verify(token: str, keys: Sequence[Mapping[str, Any]], audience: str, now: da
     """The claims of a media token signed by one of `keys` for `audience`; TokenError if there is any doubt."""
     if len(token) > MAX_TOKEN_BYTES:
         raise TokenError(TokenReason.TOO_LARGE, "the token is too large")
+    if not token.isascii():
+        raise TokenError(TokenReason.MALFORMED, "this is no token")
     key_id = _key_id(token)
     jwk = next((key for key in keys if key.get("kid") == key_id), None)
     if jwk is None:

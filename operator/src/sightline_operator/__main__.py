@@ -3,15 +3,20 @@
 It ends with code 0 when it is asked to (SIGTERM, SIGINT), in a sequence with a budget for each stage: not ready, drain
 the passes under way, end links and workers, end kopf, close connections. It ends with code 1 as soon as anything that
 should run for ever has ended, whatever the reason: a process that only looks alive is worse than one that restarts.
+
+With a Lease (`leader`), nothing but the election and health runs until it is held. An operator that loses it ends with
+code 1; one that is asked to end gives it back as soon as it writes no more.
 """
 
 import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Coroutine
 from contextlib import suppress
+from importlib.metadata import version
 from typing import Any
 
 from pydantic import ValidationError
@@ -21,13 +26,15 @@ from sightline_kube.cluster import Cluster
 from sightline_kube.errors import ClusterError
 from sightline_kube.kinds import Kind
 from sightline_kube.real import RealCluster, RealSettings
-from sightline_model.names import OPERATOR_FIELD_MANAGER
+from sightline_model.names import OPERATOR_FIELD_MANAGER, random_suffix
 from sightline_model.tokens import Signer
 from sightline_operator import handlers, health, logs
 from sightline_operator.agents import HttpAgentLinks
 from sightline_operator.core import KINDS, Operator
 from sightline_operator.errors import OperatorError, TaskEndedError
 from sightline_operator.facts import Options
+from sightline_operator.leader import Elector, Fenced
+from sightline_operator.lease import Times
 from sightline_operator.metrics import Metrics
 from sightline_operator.settings import OperatorSettings
 from sightline_operator.sweep import Sweeper
@@ -94,6 +101,11 @@ class Process:
         self._settings = settings
         self._metrics = metrics
         self._cache = Cache(KINDS, namespaces or None)
+        self._elector = _elector(settings, cluster)
+        if self._elector is not None:
+            metrics.election(settings.lease_name, lambda: self._elector is not None and self._elector.leading)
+            times = Times.of(settings.lease_seconds)
+            cluster = Fenced(cluster, self._elector, times.duration - times.give_up)
         self._sweeper = Sweeper(cluster, self._cache, namespaces, settings.sweep_interval)
         options = Options(
             agent_image=settings.agent_image,
@@ -132,6 +144,10 @@ class Process:
 
     async def _live(self) -> None:
         """Start one thing after the other, until a signal comes."""
+        if self._elector is not None:
+            self._start("election", self._elector.run())
+            if not await self._reached(self._elector.acquired.wait()):
+                return
         self._start("sweep", self._sweeper.run())
         # kopf does not notice kinds that appear later, so it starts when every kind has been listed.
         if not await self._reached(self._synced()):
@@ -144,7 +160,11 @@ class Process:
         await self._reached(self._stopping.wait())
 
     def _ready(self) -> bool:
-        return self._cache.synced() and self._kopf_started.is_set() and not self._stopping.is_set()
+        if self._stopping.is_set():
+            return False
+        if self._elector is not None and not self._elector.acquired.is_set():
+            return True  # on standby: ready to take over
+        return self._cache.synced() and self._kopf_started.is_set()
 
     async def _synced(self) -> None:
         while not self._cache.synced():  # noqa: ASYNC110 - the cache tells of objects, not of itself
@@ -178,10 +198,14 @@ class Process:
     async def _stop(self) -> None:
         """The sequence: what others wait for first, connections last."""
         self._stopping.set()
-        if "operator" in self._tasks and not self._tasks["operator"].done():
+        sure = self._elector is None or self._elector.leading
+        if sure and "operator" in self._tasks and not self._tasks["operator"].done():
             await self._operator.drain()
-        for name in ("operator", "sweep"):
+        for name in ("operator", "election"):
             await self._end(name)
+        if self._elector is not None:
+            await self._elector.release()
+        await self._end("sweep")
         self._kopf_stopping.set()
         kopf_task = self._tasks.get("kopf")
         if kopf_task is not None and not kopf_task.done():
@@ -201,13 +225,21 @@ class Process:
             task.result()
 
 
+def _elector(settings: OperatorSettings, cluster: Cluster) -> Elector | None:
+    """The contender for the Lease, if there is one; the name of a pod may be used again, so it gets a suffix."""
+    if not settings.lease_name:
+        return None
+    place = (settings.lease_namespace, settings.lease_name)
+    return Elector(cluster, place, f"{socket.gethostname()}_{random_suffix(8)}", Times.of(settings.lease_seconds))
+
+
 async def _connect(metrics: Metrics) -> RealCluster:
     """The cluster that the pod runs in, or the kubeconfig's."""
 
     def observe(verb: str, kind: Kind, status: int, seconds: float) -> None:
         metrics.request(verb, str(status or "<error>"), seconds)
 
-    settings = RealSettings(user_agent=f"{OPERATOR_FIELD_MANAGER}/0.1.0")
+    settings = RealSettings(user_agent=f"{OPERATOR_FIELD_MANAGER}/{version('sightline-operator')}")
     if os.environ.get("KUBERNETES_SERVICE_HOST") and not os.environ.get("KUBECONFIG"):
         return await RealCluster.in_cluster(observe=observe, settings=settings)
     return await RealCluster.from_kubeconfig(observe=observe, settings=settings)

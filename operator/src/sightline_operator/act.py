@@ -10,13 +10,15 @@ from collections.abc import Iterable
 from sightline_kube.cache import Cache
 from sightline_kube.cluster import Cluster, EventType, Obj, Preconditions
 from sightline_kube.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError
-from sightline_kube.kinds import POD, kind_of
+from sightline_kube.kinds import POD, SECRET, kind_of
 from sightline_model import names
 from sightline_operator import pods
 from sightline_operator.decide import Deletion
 from sightline_operator.errors import NotOursError
 
 log = logging.getLogger(__name__)
+
+_FOREIGN = "an object of this name belongs to somebody else; rename or delete it."
 
 
 class Actor:
@@ -26,15 +28,14 @@ class Actor:
         self._cluster = cluster
         self._cache = cache
 
-    async def apply(self, objects: Iterable[Obj]) -> str:
-        """Apply the objects in order; the answer is empty, or why the API server refuses one of them."""
-        for obj in objects:
-            try:
-                await self._apply(obj)
-            except (ForbiddenError, InvalidError, NotOursError) as error:
-                metadata = obj["metadata"]
-                log.warning("refused: %s %s/%s: %s", obj["kind"], metadata["namespace"], metadata["name"], error)
-                return _refusal(obj, error)
+    async def apply(self, obj: Obj) -> str:
+        """Apply one object; the answer is empty, or why the API server refuses it."""
+        try:
+            await self._apply(obj)
+        except (ForbiddenError, InvalidError, NotOursError) as error:
+            metadata = obj["metadata"]
+            log.warning("refused: %s %s/%s: %s", obj["kind"], metadata["namespace"], metadata["name"], error)
+            return _refusal(obj, error)
         return ""
 
     async def delete(self, deletions: Iterable[Deletion]) -> None:
@@ -57,11 +58,23 @@ class Actor:
 
     async def _apply(self, obj: Obj) -> None:
         kind, metadata = kind_of(obj), obj["metadata"]
-        if kind != POD and not metadata.get("uid"):
-            await self._refuse_foreign(obj)
-        applied = await self._cluster.apply(obj, field_manager=names.OPERATOR_FIELD_MANAGER)
-        self._cache.observe(kind, EventType.MODIFIED, applied)
+        if kind == SECRET:
+            await self._write_secret(obj)
+        else:
+            if kind != POD and not metadata.get("uid"):
+                await self._refuse_foreign(obj)
+            applied = await self._cluster.apply(obj, field_manager=names.OPERATOR_FIELD_MANAGER)
+            self._cache.observe(kind, EventType.MODIFIED, applied)
         log.info("applied %s %s/%s", kind.kind, metadata["namespace"], metadata["name"])
+
+    async def _write_secret(self, obj: Obj) -> None:
+        """Apply without a look before or after: Secrets are not read. What is of another type is somebody else's."""
+        try:
+            await self._cluster.apply(obj, field_manager=names.OPERATOR_FIELD_MANAGER)
+        except InvalidError as error:
+            if "type: " in str(error) and "immutable" in str(error):
+                raise NotOursError(_FOREIGN) from error
+            raise
 
     async def _refuse_foreign(self, obj: Obj) -> None:
         """Server-side apply with force would take over whatever has the name: look first."""
@@ -71,7 +84,7 @@ class Actor:
         except NotFoundError:
             return
         if pods.controller_uid(found) != metadata["ownerReferences"][0]["uid"]:
-            raise NotOursError("an object of this name belongs to somebody else; rename or delete it.")
+            raise NotOursError(_FOREIGN)
 
     async def _refresh(self, deletion: Deletion) -> None:
         """See at once that the object is gone, or on its way out."""

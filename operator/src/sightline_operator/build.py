@@ -1,7 +1,8 @@
 """Pure builders of everything that a camera owns: the agent's pod, its config Secret, its Service.
 
-Each object carries a hash of what was desired. The pod's hash covers its template only: a changed AgentConfig is
-followed by the running agent (Secret and PUT), a changed image, class or credentials reference needs another pod.
+Each object carries a hash of what was desired, and the Service that of the config too (docs/design/0005). The pod's
+hash covers its template only: a changed AgentConfig is followed by the running agent (Secret and PUT), a changed image,
+class or credentials reference needs another pod.
 """
 
 import base64
@@ -72,17 +73,17 @@ def agent_config(plan: Plan) -> AgentConfig:
 
 
 def config_secret(plan: Plan, config: AgentConfig) -> Obj:
-    """The Secret with the agent's config; no credentials of the camera are in it."""
+    """The Secret with the agent's config; no credentials of the camera are in it. Its type makes it ours."""
     text = json.dumps(config.to_wire(), sort_keys=True, indent=1)
     body = {
-        "type": "Opaque",
+        "type": names.AGENT_SECRET_TYPE,
         "data": {CONFIG_FILE: base64.b64encode(text.encode()).decode()},
     }
     return {"apiVersion": "v1", "kind": "Secret", **_with_metadata(plan, names.agent_secret(plan.name), body)}
 
 
-def service(plan: Plan) -> Obj:
-    """The stable signaling endpoint inside the cluster."""
+def service(plan: Plan, config_hash: str) -> Obj:
+    """The stable signaling endpoint inside the cluster; it also notes which config was written."""
     spec = {
         "type": "ClusterIP",
         "selector": {names.CAMERA_LABEL: plan.name, names.COMPONENT_LABEL: "agent"},
@@ -91,11 +92,9 @@ def service(plan: Plan) -> Obj:
             {"name": "media", "port": MEDIA_PORT, "targetPort": "media", "protocol": "UDP"},
         ],
     }
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        **_with_metadata(plan, names.agent_service(plan.name), {"spec": spec}),
-    }
+    made = _with_metadata(plan, names.agent_service(plan.name), {"spec": spec})
+    made["metadata"]["annotations"][names.CONFIG_HASH_ANNOTATION] = config_hash
+    return {"apiVersion": "v1", "kind": "Service", **made}
 
 
 def agent_pod(plan: Plan, suffix: str, attempt: int = 0) -> Obj:
@@ -119,10 +118,13 @@ def class_hash(plan: Plan) -> str:
 
 
 def credentials(spec: CameraSpec) -> SecretReference | None:
-    """The Secret with the source's credentials, if it needs any."""
-    if spec.source.rtsp is not None:
-        return spec.source.rtsp.credentials_ref
-    return None
+    """The Secret with the source's credentials or token, if it needs any."""
+    source = spec.source
+    if source.rtsp is not None:
+        return source.rtsp.credentials_ref
+    if source.rtmp is not None:
+        return source.rtmp.credentials_ref
+    return source.whep.token_ref if source.whep is not None else None
 
 
 def owner_reference(plan: Plan) -> dict[str, Any]:
@@ -189,7 +191,10 @@ def _container(plan: Plan) -> dict[str, Any]:
         "imagePullPolicy": agent.pull_policy.value,
         "command": ["sightline-agent"],
         "args": ["--config", CONFIG_DIRECTORY, "--credentials", CREDENTIALS_DIRECTORY],
-        "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
+        "env": [
+            {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+            {"name": "POD_IPS", "valueFrom": {"fieldRef": {"fieldPath": "status.podIPs"}}},
+        ],
         "ports": [
             {"name": "control", "containerPort": CONTROL_PORT, "protocol": "TCP"},
             {"name": "media", "containerPort": MEDIA_PORT, "protocol": "UDP"},

@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from sightline_kube.cache import Cache, Key
-from sightline_kube.cluster import Cluster
+from sightline_kube.cluster import Cluster, Obj
 from sightline_kube.errors import ClusterError, ConflictError, UnavailableError
 from sightline_kube.kinds import CAMERA, CAMERA_CLASS, POD, SECRET, SERVICE, STREAM_SESSION, kind_of
 from sightline_model import names
@@ -25,7 +25,7 @@ from sightline_operator.agents import AgentLinks
 from sightline_operator.clock import Clock, soonest, utc_now
 from sightline_operator.decide import Decision, Push, decide
 from sightline_operator.errors import AgentCallError
-from sightline_operator.facts import CameraFacts, Options, camera_facts, class_facts, session_facts
+from sightline_operator.facts import CameraFacts, ConfigWrite, Options, camera_facts, class_facts, session_facts
 from sightline_operator.metrics import Figures, Metrics
 from sightline_operator.reaper import Reaper
 from sightline_operator.rollout import Progress, Rollouts
@@ -37,8 +37,8 @@ from sightline_operator.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
 
-KINDS = (CAMERA, CAMERA_CLASS, STREAM_SESSION, POD, SECRET, SERVICE)
-"""What the cache must hold."""
+KINDS = (CAMERA, CAMERA_CLASS, STREAM_SESSION, POD, SERVICE)
+"""What the cache must hold. Secrets are written and never read (docs/design/0005)."""
 FULL_PASS_SECONDS = 300.0
 """Each camera is looked at so often even if nothing happened."""
 DRAIN_SECONDS = 5.0
@@ -81,6 +81,7 @@ class Operator:
         self._routes = Routes(cache, self.queue, links, clock)
         self._rollouts = Rollouts()
         self._written: dict[tuple[str, str], datetime] = {}
+        self._configs: dict[tuple[str, str], ConfigWrite] = {}
         self._passes = {CAMERA: self._camera, CAMERA_CLASS: self._class, STREAM_SESSION: self._session}
         cache.subscribe(self._routes.changed)
         links.subscribe(self._routes.heard)
@@ -153,13 +154,15 @@ class Operator:
         """Gather, decide, act on one camera."""
         place = (key.namespace, key.name)
         facts = camera_facts(self._cache, self._links.state, self._options, place, self._suffix)
+        facts = replace(facts, config_write=self._configs.get(place))
         if facts.camera is None:
             self._written.pop(place, None)
+            self._configs.pop(place, None)
             self.queue.drop(key)
             self._rolled(place)
             return None
         decision = self._in_turn(place, facts, decide(facts, self._clock()))
-        refusal = await self._actor.apply(decision.apply)
+        refusal = await self._apply(place, (*decision.apply, *decision.new_pod))
         if refusal:
             decision = decide(replace(facts, refusal=refusal), self._clock())
         problem = await self._push(key.namespace, decision.push) if not refusal else None
@@ -170,6 +173,19 @@ class Operator:
         if problem:
             raise problem
         return soonest(decision.requeue_after, wait)
+
+    async def _apply(self, place: tuple[str, str], objects: tuple[Obj, ...]) -> str:
+        """Apply the objects in order, noting writes of the config; the answer is empty, or why one is refused."""
+        for obj in objects:
+            write = ConfigWrite(pods.desired_hash(obj), self._clock(), done=False) if kind_of(obj) == SECRET else None
+            if write:
+                self._configs[place] = write
+            refusal = await self._actor.apply(obj)
+            if refusal:
+                return refusal
+            if write:
+                self._configs[place] = replace(write, done=True)
+        return ""
 
     def _in_turn(self, place: tuple[str, str], facts: CameraFacts, decision: Decision) -> Decision:
         """The decision, without the new pod if other cameras of the class have to be moved first."""
@@ -185,7 +201,7 @@ class Operator:
             return decision
         return replace(
             decision,
-            apply=tuple(obj for obj in decision.apply if kind_of(obj) != POD),
+            new_pod=(),
             requeue_after=soonest(decision.requeue_after, ASK_AGAIN_SECONDS if viewers else None),
         )
 

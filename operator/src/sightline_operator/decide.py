@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sightline_kube.cluster import Obj
-from sightline_kube.kinds import CAMERA, POD, SECRET, SERVICE, Kind
+from sightline_kube.kinds import CAMERA, POD, SERVICE, Kind
 from sightline_model import names
 from sightline_model.agent import AgentConfig
 from sightline_model.camera import CameraStatus
 from sightline_operator import accept, build, camerastatus, generations, pods
 from sightline_operator.build import Plan
-from sightline_operator.clock import soonest
+from sightline_operator.clock import after, seconds_until, soonest
 from sightline_operator.facts import FRESH_SECONDS, CameraFacts, LinkState
 from sightline_operator.generations import Generations
 from sightline_operator.rollout import Progress
@@ -23,6 +23,10 @@ from sightline_operator.rollout import Progress
 PUSH_AGAIN_SECONDS = 5.0
 """An agent that has been told a config and does not report it is told again after so long."""
 FORMER_CAMERA_SECONDS = 1.0
+STUCK_SECONDS = 10.0
+"""A container that has not started for so long may lack the config Secret, which nobody reads: it is written again."""
+STUCK_MOST_SECONDS = 300.0
+"""And again, after twice the time, up to this pause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +49,11 @@ class Push:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What to do, in this order: apply, push, delete, write the status, look again."""
+    """What to do, in this order: apply, make the pod, push, delete, write the status, look again."""
 
     apply: tuple[Obj, ...] = ()
+    new_pod: tuple[Obj, ...] = ()
+    """A pod to be made, and what it needs to start; a roll-out may put it off."""
     push: tuple[Push, ...] = ()
     delete: tuple[Deletion, ...] = ()
     status: CameraStatus | None = None
@@ -95,12 +101,17 @@ def decide(facts: CameraFacts, now: datetime) -> Decision:
     if former:
         return Decision(delete=former, status=status, requeue_after=FORMER_CAMERA_SECONDS)
     push, push_again = _pushes(facts, chosen, config, now)
+    secret = build.config_secret(plan, config)
+    service = _drifted_service(build.service(plan, pods.desired_hash(secret)), facts.service)
+    config_wait = _config_wait(secret, chosen, facts, now)
+    config_due = config_wait is not None and config_wait <= 0
     return Decision(
-        apply=_drifted(plan, config, facts) + _new_pod(plan, chosen, facts),
+        apply=((secret,) if config_due else ()) + service,
+        new_pod=_new_pod(plan, chosen, facts, () if config_due or _config_is_fresh(secret, facts, now) else (secret,)),
         push=push,
         delete=tuple(_deletion(POD, pod) for pod in chosen.superfluous),
         status=status,
-        requeue_after=soonest(again, chosen.look_again, push_again),
+        requeue_after=soonest(again, chosen.look_again, push_again, _config_again(config_wait)),
         rollout=_progress(plan, chosen),
     )
 
@@ -127,24 +138,55 @@ def covers(found: object, desired: object) -> bool:
     return found == desired
 
 
-def _drifted(plan: Plan, config: AgentConfig, facts: CameraFacts) -> tuple[Obj, ...]:
-    """The Secret and the Service where they are absent or not as they should be, bound to the ones that were seen."""
-    wanted = (
-        (build.config_secret(plan, config), facts.secret),
-        (build.service(plan), facts.service),
-    )
-    return tuple(_bound(desired, found) for desired, found in wanted if found is None or not covers(found, desired))
-
-
-def _bound(desired: Obj, found: Obj | None) -> Obj:
-    """With the uid of the object that is there, so that the API server refuses if it has been replaced meanwhile."""
+def _drifted_service(desired: Obj, found: Obj | None) -> tuple[Obj, ...]:
+    """The Service if it is absent or not as it should be. With the uid of the one that was seen, so that the API server
+    refuses if it has been replaced meanwhile."""
     if found is None:
-        return desired
-    return {**desired, "metadata": {**desired["metadata"], "uid": pods.uid_of(found)}}
+        return (desired,)
+    if covers(found, desired):
+        return ()
+    return ({**desired, "metadata": {**desired["metadata"], "uid": pods.uid_of(found)}},)
 
 
-def _new_pod(plan: Plan, chosen: Generations, facts: CameraFacts) -> tuple[Obj, ...]:
-    return (build.agent_pod(plan, facts.fresh_suffix, chosen.attempt),) if chosen.make else ()
+def _config_wait(secret: Obj, chosen: Generations, facts: CameraFacts, now: datetime) -> float | None:
+    """In how many seconds the config Secret is to be written; None: not by what is known now.
+
+    At once when neither this process nor the Service knows it as written, or when something else was tried since.
+    Later, and later each time, while a container does not start: its Secret may be gone, and another write repairs that
+    without reading.
+    """
+    wanted, last = pods.desired_hash(secret), facts.config_write
+    noted = pods.annotation(facts.service, names.CONFIG_HASH_ANNOTATION) if facts.service else ""
+    known = noted == wanted if last is None else last.hash == wanted and (last.done or noted == wanted)
+    if not known:
+        return 0.0
+    since = min((at for at in map(pods.stuck_since, chosen.serving) if at), default=None)
+    if since is None:
+        return None
+    due = after(since, STUCK_SECONDS)
+    if last is not None and last.at >= due:
+        due = after(last.at, min((last.at - since).total_seconds(), STUCK_MOST_SECONDS))
+    return seconds_until(due, now)
+
+
+def _config_is_fresh(secret: Obj, facts: CameraFacts, now: datetime) -> bool:
+    """Whether the Secret was written a moment ago, so that a pod made now will find it."""
+    last = facts.config_write
+    return (
+        last is not None
+        and last.done
+        and last.hash == pods.desired_hash(secret)
+        and (now - last.at).total_seconds() < STUCK_SECONDS
+    )
+
+
+def _config_again(wait: float | None) -> float | None:
+    """When to look again: when the Secret is to be written, or to see whether that helped."""
+    return wait if wait is None or wait > 0 else STUCK_SECONDS
+
+
+def _new_pod(plan: Plan, chosen: Generations, facts: CameraFacts, needs: tuple[Obj, ...]) -> tuple[Obj, ...]:
+    return (*needs, build.agent_pod(plan, facts.fresh_suffix, chosen.attempt)) if chosen.make else ()
 
 
 def _pushes(
@@ -173,7 +215,6 @@ def _own_pods(facts: CameraFacts, uid: str) -> tuple[Obj, ...]:
 def _former(facts: CameraFacts, uid: str) -> tuple[Deletion, ...]:
     """Children that an earlier camera of the same name controls: ours by label and owner, but not this camera's."""
     children = [(POD, pod) for pod in facts.pods]
-    children += [(SECRET, facts.secret)] if facts.secret else []
     children += [(SERVICE, facts.service)] if facts.service else []
     return tuple(
         _deletion(kind, obj)

@@ -3,6 +3,7 @@
 OperatorError
 +-- AgentCallError       an agent did not carry out what it was told; try again later
 +-- NotOursError         an object of the name that we need belongs to somebody else; a person has to act
++-- LeaseLostError       another operator may be working now; the process must end
 +-- TaskEndedError       a task that runs for the operator's whole life has ended; the process must end too
 """
 
@@ -17,6 +18,10 @@ class AgentCallError(OperatorError):
 
 class NotOursError(OperatorError):
     """Somebody else's object has the name."""
+
+
+class LeaseLostError(OperatorError):
+    """This operator can no longer be sure to be the only one."""
 
 
 class TaskEndedError(OperatorError):

@@ -11,7 +11,7 @@ from typing import Any
 
 from sightline_kube.cache import Cache
 from sightline_kube.cluster import Obj
-from sightline_kube.kinds import CAMERA, CAMERA_CLASS, POD, SECRET, SERVICE, STREAM_SESSION
+from sightline_kube.kinds import CAMERA, CAMERA_CLASS, POD, SERVICE, STREAM_SESSION
 from sightline_model import names
 from sightline_model.agent import AgentReport, SessionReport
 
@@ -53,6 +53,16 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
+class ConfigWrite:
+    """An attempt to write a camera's config Secret."""
+
+    hash: str
+    at: datetime
+    done: bool = True
+    """Whether the API server has confirmed it."""
+
+
+@dataclass(frozen=True, slots=True)
 class CameraFacts:
     """One camera and everything around it."""
 
@@ -65,12 +75,14 @@ class CameraFacts:
     pods: tuple[Obj, ...]
     """Pods with the camera's label, whoever controls them."""
     service: Obj | None
-    secret: Obj | None
+    """It also tells which config was written last: Secrets are never read."""
     links: Mapping[str, LinkState]
     """By name of the pod."""
     options: Options
     fresh_suffix: str
     """For the name of a pod that may have to be made."""
+    config_write: ConfigWrite | None = None
+    """The last write of the config Secret by this process."""
     refusal: str = ""
     """Why the API server refused a child in this very pass."""
 
@@ -144,7 +156,6 @@ def camera_facts(
         camera_class=camera_class,
         pods=pods,
         service=_ours(cache.get(SERVICE, namespace, names.agent_service(name))),
-        secret=_ours(cache.get(SECRET, namespace, names.agent_secret(name))),
         links={_name(pod): links(namespace, _name(pod)) for pod in pods},
         options=options,
         fresh_suffix=fresh,

@@ -21,6 +21,7 @@ sightline_sessions_reaped_total                              ended sessions that
 sightline_swept_ghosts_total                                 deletions that no watch told
 sightline_sweep_failures_total                               LISTs that failed
 sightline_cache_synced                                       1 once every kind was listed
+leader_election_master_status{name}                          1 while this operator holds the Lease, 0 while it waits
 """
 
 from collections import Counter as Tally
@@ -74,6 +75,9 @@ class Metrics:
         self.workers = Gauge(
             "controller_runtime_max_concurrent_reconciles", "Passes at a time", label, registry=self.registry
         )
+        self._leading = Gauge(
+            "leader_election_master_status", "Whether this operator holds the Lease", ["name"], registry=self.registry
+        )
         self.status_writes = Counter("sightline_status_writes", "Statuses written", ["kind"], registry=self.registry)
         self._requests = Counter(
             "rest_client_requests", "Requests to the API server", ["code", "method"], registry=self.registry
@@ -115,6 +119,10 @@ class Metrics:
         """One request to the API server."""
         self._requests.labels(code, method).inc()
         self._request_time.labels(method).observe(seconds)
+
+    def election(self, name: str, leading: Callable[[], bool]) -> None:
+        """Tell of a Lease whenever somebody asks."""
+        self._leading.labels(name).set_function(lambda: float(leading()))
 
     def watch(self, figures: Callable[[], Figures]) -> None:
         """Count from caches whenever somebody asks."""

@@ -134,6 +134,16 @@ def running_since(pod: Obj) -> datetime | None:
     return parse_time(((status.get("state") or {}).get("running") or {}).get("startedAt"))
 
 
+def stuck_since(pod: Obj) -> datetime | None:
+    """Since when a node has the pod and does not start its container; None when it does, or when the image or the
+    container itself is the cause. A volume that is absent looks like this."""
+    if not live(pod) or not node(pod) or running_since(pod) or image_missing(pod) or crashing(pod):
+        return None
+    ended = parse_time(last_end(pod).get("finishedAt"))
+    bound = parse_time(condition(pod, "PodScheduled").get("lastTransitionTime"))
+    return ended or bound or created_at(pod)
+
+
 def failed_at(pod: Obj) -> datetime | None:
     """When a failed pod came to its end, as well as its status tells."""
     ended = parse_time(last_end(pod).get("finishedAt"))

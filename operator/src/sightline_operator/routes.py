@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sightline_kube.cache import Cache, Key
 from sightline_kube.cluster import Obj
-from sightline_kube.kinds import CAMERA, CAMERA_CLASS, POD, SECRET, SERVICE, STREAM_SESSION, Kind
+from sightline_kube.kinds import CAMERA, CAMERA_CLASS, POD, SERVICE, STREAM_SESSION, Kind
 from sightline_model import names
 from sightline_model.agent import CameraIdentity
 from sightline_operator import pods
@@ -40,7 +40,6 @@ class Routes:
             CAMERA_CLASS: self._class,
             STREAM_SESSION: self._session,
             POD: self._pod,
-            SECRET: self._child,
             SERVICE: self._child,
         }
 
@@ -58,6 +57,9 @@ class Routes:
         told = set(news.sessions)
         if news.all_sessions:
             told |= self._sessions.get((camera.namespace, camera.name), set())
+            # Sessions that were deleted while nothing could be told to their agent.
+            known = self._links.state(target.namespace, target.pod).sessions
+            told |= {session for session in known if (camera.namespace, session) in self._revoked}
         for session in told:
             self._queue.add(Key(STREAM_SESSION, camera.namespace, session))
 

@@ -14,7 +14,6 @@ from pydantic import ValidationError
 from sightline_kube.cluster import Obj
 from sightline_model import names
 from sightline_model.agent import CONTROL_PORT, SessionReport
-from sightline_model.base import GROUP
 from sightline_model.cameraclass import CameraClassSpec
 from sightline_model.conditions import Finding, merge
 from sightline_model.reasons import (
@@ -35,7 +34,6 @@ UNKNOWN_TO_AGENT_SECONDS = 5.0
 """On top of the class's connectTimeout: how long a session may be without any agent that knows it."""
 CAMERA_GRACE_SECONDS = 5.0
 """How long a new session waits for a camera that the caches may not have yet."""
-_FRONT_DOOR_LABEL = f"{GROUP}/user"
 """On every session that the front door has made."""
 
 
@@ -327,7 +325,7 @@ def _authorized(facts: SessionFacts, granted: bool) -> Finding:
             message="Name a camera of the session's own namespace in spec.cameraRef.",
         )
     labels = (facts.session or {})["metadata"].get("labels") or {}
-    by_front_door = _FRONT_DOOR_LABEL in labels
+    by_front_door = names.USER_LABEL in labels
     return Finding(
         type=ConditionType.AUTHORIZED,
         status=ConditionStatus.TRUE,

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from sightline_model.names import SIGNING_KEY_FILE
+
 
 class OperatorSettings(BaseSettings):
     """What a platform team may set."""
@@ -19,7 +21,7 @@ class OperatorSettings(BaseSettings):
 
     agent_image: Annotated[str, Field(min_length=1)]
     """Image of agents whose class names none."""
-    signing_key_file: Path = Path("/etc/sightline/keys/signing.pem")
+    signing_key_file: Path = Path(SIGNING_KEY_FILE)
     """PEM file with the Ed25519 key that signs media tokens; shared with the api."""
     previous_signing_key_file: Path | None = None
     """The key before, during a rotation: agents go on trusting it."""
@@ -35,6 +37,12 @@ class OperatorSettings(BaseSettings):
     """Objects worked on at the same time."""
     sweep_interval: Annotated[float, Field(ge=1.0)] = 60.0
     """Seconds between two full LISTs of every kind."""
+    lease_name: str = ""
+    """Lease by which several operators agree on the one that works; empty: this is the only one."""
+    lease_namespace: str = "default"
+    """Namespace of the Lease."""
+    lease_seconds: Annotated[int, Field(ge=3, le=300)] = 15
+    """How long a Lease holds that is not renewed: after so long a dead operator's successor begins."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least severity to log."""
     log_format: Literal["json", "console"] = "json"

@@ -54,11 +54,13 @@ class StatusWriter:
         try:
             written = await self._cluster.replace_status({**obj, "status": status.to_wire()})
         except NotFoundError:
+            self._cache.observe(kind, EventType.DELETED, obj)
             return False
         except ConflictError:
             try:
                 self._cache.observe(kind, EventType.MODIFIED, await self._cluster.get(kind, namespace, name))
             except NotFoundError:
+                self._cache.observe(kind, EventType.DELETED, obj)
                 return False
             raise
         self._cache.observe(kind, EventType.MODIFIED, written)

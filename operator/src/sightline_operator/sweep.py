@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from sightline_kube.cache import Cache
 from sightline_kube.cluster import Cluster
 from sightline_kube.errors import ClusterError, UnavailableError
-from sightline_kube.kinds import CAMERA, CAMERA_CLASS, POD, SECRET, SERVICE, STREAM_SESSION, Kind
+from sightline_kube.kinds import CAMERA, CAMERA_CLASS, POD, SERVICE, STREAM_SESSION, Kind
 from sightline_model.names import MANAGED_BY, MANAGED_BY_LABEL
 from sightline_operator.backoff import Backoff
 
@@ -24,11 +24,13 @@ SELECTORS: Mapping[Kind, Mapping[str, str] | None] = {
     CAMERA: None,
     STREAM_SESSION: None,
     POD: OURS,
-    SECRET: OURS,
     SERVICE: OURS,
 }
-"""What the operator looks at: its own kinds whole, of the core kinds only what it made itself."""
+"""What the operator looks at: its own kinds whole, of the core kinds only what it made itself, and of
+that no Secrets (docs/design/0005)."""
 FIRST = Backoff(base=0.5, cap=15.0)
+EARLY_SECONDS = (2.0, 10.0)
+"""The pauses after the first sweep: what was deleted between it and kopf's own first LIST is in nobody's watch."""
 
 
 class Sweeper:
@@ -54,14 +56,15 @@ class Sweeper:
     async def run(self) -> None:
         """Sweep until cancelled; failures are logged and tried again, sooner while nothing was ever listed."""
         attempt = 0
+        while not await self.sweep(counting=False):
+            attempt += 1
+            await asyncio.sleep(FIRST.delay(attempt, self._rng))
+        for pause in EARLY_SECONDS:
+            await asyncio.sleep(min(pause, self._interval))
+            await self.sweep()
         while True:
-            started = self._cache.synced()
-            done = await self.sweep(counting=started)
-            attempt = 0 if done else attempt + 1
-            pause = self._interval * (0.75 + 0.5 * self._rng())
-            if not self._cache.synced():
-                pause = FIRST.delay(attempt, self._rng)
-            await asyncio.sleep(pause)
+            await asyncio.sleep(self._interval * (0.75 + 0.5 * self._rng()))
+            await self.sweep()
 
     async def sweep(self, counting: bool = True) -> bool:
         """One LIST of every kind; whether all of them were answered."""

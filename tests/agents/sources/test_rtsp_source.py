@@ -2,73 +2,23 @@
 
 import asyncio
 import ssl
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 
-from sightline_agent.media.frames import MAX_PAYLOAD, Chunk, VideoFormat
+from sightline_agent.media.frames import MAX_PAYLOAD, VideoFormat
 from sightline_agent.media.h264 import reassemble
 from sightline_agent.sources.base import SourceError
 from sightline_agent.sources.credentials import Credentials
 from sightline_agent.sources.rtsp.source import RtspSource
 from sightline_model.camera import RtspSource as RtspSpec
-from sightline_model.camera import RtspTransport
 from sightline_model.reasons import SourceReason
 from tests.helpers import virtual_time
+from tests.helpers.certificates import write_certificate
 from tests.helpers.rtsp_server import PPS, SPS, Habits, RtspServer, serve
+from tests.helpers.rtsp_watch import Recorder, on_camera, watch
 
 PASSWORD = "Tr0ub4dor"
 ADMIN = Credentials("admin", PASSWORD)
-
-
-@dataclass
-class Recorder:
-    """A sink that stops the source after some chunks."""
-
-    enough: int = 10
-    format: VideoFormat | None = None
-    chunks: list[Chunk] = field(default_factory=list)
-    full: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def start(self, format_: VideoFormat) -> None:
-        self.format = format_
-
-    def write(self, chunk: Chunk) -> None:
-        self.chunks.append(chunk)
-        if len(self.chunks) >= self.enough:
-            self.full.set()
-
-
-async def watch(camera: RtspServer, credentials: Credentials | None = None, enough: int = 10) -> Recorder:
-    """Run until there are enough chunks; SourceError when it fails before."""
-    recorder = Recorder(enough)
-    spec = RtspSpec(url=camera.url)
-    running = asyncio.create_task(RtspSource(spec, credentials).run(recorder))
-    full = asyncio.create_task(recorder.full.wait())
-    await asyncio.wait({running, full}, return_when=asyncio.FIRST_COMPLETED)
-    full.cancel()
-    if running.done():
-        running.result()
-    running.cancel()
-    await asyncio.wait({running})
-    return recorder
-
-
-def on_camera(habits: Habits, scenario: Callable[[RtspServer], Coroutine[Any, Any, None]]) -> None:
-    async def run() -> None:
-        async with serve(habits) as camera:
-            await scenario(camera)
-            await virtual_time.settle()
-
-    virtual_time.run(run())
 
 
 def test_pictures_arrive_and_the_session_is_ended() -> None:
@@ -98,7 +48,7 @@ def test_parameter_sets_lead_wherever_the_camera_puts_them(in_sdp: bool, in_band
     on_camera(Habits(sets_in_sdp=in_sdp, sets_in_band=in_band), scenario)
 
 
-@pytest.mark.parametrize("scheme", ["Basic", "Digest", "Digest-qop", "Digest-SHA-256"])
+@pytest.mark.parametrize("scheme", ["Basic", "Digest", "Digest-qop", "Digest-SHA-256", "several", "several in one"])
 def test_passwords(scheme: str) -> None:
     async def scenario(camera: RtspServer) -> None:
         recorder = await watch(camera, ADMIN)
@@ -110,6 +60,12 @@ def test_passwords(scheme: str) -> None:
 
 FAILURES = [
     ("wrong password", Habits(username="admin", password="other"), ADMIN, SourceReason.AUTHENTICATION_FAILED),
+    (
+        "wrong password, in few words",
+        Habits(username="admin", password="other", terse=True),
+        ADMIN,
+        SourceReason.AUTHENTICATION_FAILED,
+    ),
     ("no password", Habits(username="admin", password="x"), None, SourceReason.AUTHENTICATION_FAILED),
     ("forbidden", Habits(status={"DESCRIBE": "403 Forbidden"}), ADMIN, SourceReason.AUTHENTICATION_FAILED),
     ("no such path", Habits(status={"DESCRIBE": "404 Not Found"}), None, SourceReason.NOT_FOUND),
@@ -144,6 +100,16 @@ def test_failures_have_their_reason_within_ten_seconds(
         assert "admin" not in shown
 
     on_camera(habits, scenario)
+
+
+@pytest.mark.parametrize("terse", [False, True])
+def test_a_wrong_password_is_told_as_such(terse: bool) -> None:
+    async def scenario(camera: RtspServer) -> None:
+        with pytest.raises(SourceError, match="refuses the user name or the password"):
+            await watch(camera, ADMIN)
+        assert camera.methods() == ["OPTIONS", "DESCRIBE", "DESCRIBE"]
+
+    on_camera(Habits(username="admin", password="other", terse=terse), scenario)
 
 
 def test_h265_is_named_in_the_message() -> None:
@@ -225,17 +191,11 @@ def test_the_cameras_own_idea_of_its_address_is_used_without_user_names() -> Non
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, str]:
     """A camera's own certificate and its fingerprint."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "camera")])
-    begin = datetime(2020, 1, 1, tzinfo=UTC)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-    signed = builder.not_valid_before(begin).not_valid_after(begin + timedelta(days=36500)).sign(key, hashes.SHA256())
-    folder = tmp_path_factory.mktemp("camera")
-    (folder / "cert.pem").write_bytes(signed.public_bytes(Encoding.PEM))
-    (folder / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    file = tmp_path_factory.mktemp("camera") / "camera.pem"
+    fingerprint = write_certificate(file)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
-    return context, signed.fingerprint(hashes.SHA256()).hex(":").upper()
+    context.load_cert_chain(file)
+    return context, fingerprint
 
 
 @pytest.mark.parametrize(("known", "plays"), [("right", True), ("wrong", False), ("none", False)])
@@ -260,14 +220,5 @@ def test_rtsps_cameras_are_known_by_their_fingerprint(
                 with pytest.raises(SourceError) as caught:
                     await running
                 assert caught.value.reason is SourceReason.UNREACHABLE
-
-    virtual_time.run(scenario())
-
-
-def test_udp_is_refused_in_words() -> None:
-    async def scenario() -> None:
-        source = RtspSource(RtspSpec(url="rtsp://127.0.0.1/cam", transport=RtspTransport.UDP), None)
-        with pytest.raises(SourceError, match="TCP"):
-            await source.run(Recorder())
 
     virtual_time.run(scenario())

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sightline_agent.sources.rtsp import messages
+from sightline_agent.sources.rtsp.messages import Transport
 from sightline_agent.sources.rtsp.wire import MAX_HEAD, Message, Packet, Splitter, WireError
 
 ANSWER = b"RTSP/1.0 200 OK\r\nCSeq: 2\r\nContent-Length: 5\r\nX-Two: a\r\nX-Two: b\r\n\r\nhello"
@@ -72,17 +73,22 @@ def test_session_header() -> None:
 
 
 @pytest.mark.parametrize(
-    ("transport", "channel"),
+    ("value", "expected"),
     [
-        ("RTP/AVP/TCP;unicast;interleaved=4-5;ssrc=1", 4),
-        ("RTP/AVP/TCP; unicast", 0),
-        ("RTP/AVP;unicast;client_port=1-2", None),
+        ("RTP/AVP/TCP;unicast;interleaved=4-5;ssrc=1", Transport(True, (4, 5))),
+        ("RTP/AVP/TCP;unicast;interleaved=4", Transport(True, (4, 5))),
+        ("RTP/AVP/TCP; unicast", Transport(True)),
+        ("RTP/AVP;unicast;client_port=1-2", Transport(False)),
+        ("RTP/AVP/UDP;unicast;client_port=1-2;server_port=6970-6971;ssrc=1", Transport(False, (6970, 6971))),
+        ("rtp/avp;unicast;server_port=99999-3", Transport(False)),
         ("RTP/AVP/TCP;interleaved=999", None),
+        ("RTP/AVP;multicast;destination=239.0.0.1;port=1-2", None),
+        ("RTP/SAVP;unicast", None),
         ("", None),
     ],
 )
-def test_transport_header(transport: str, channel: int | None) -> None:
-    assert messages.rtp_channel(transport, 0) == channel
+def test_transport_header(value: str, expected: Transport | None) -> None:
+    assert messages.transport(value) == expected
 
 
 @pytest.mark.parametrize(
@@ -113,3 +119,9 @@ def test_control_urls(base: str, control: str, expected: str) -> None:
 )
 def test_urls_of_the_camera_are_cleaned(url: str, expected: str | None) -> None:
     assert messages.clean_url(url) == expected
+
+
+@given(st.one_of(st.text(max_size=60), st.text("RTP/AVTC;=-,interleavdspo0159 ", max_size=60)))
+def test_noise_is_a_transport_or_none(value: str) -> None:
+    found = messages.transport(value)
+    assert found is None or found.numbers is None or max(found.numbers) <= 0xFFFF

@@ -11,13 +11,16 @@ from sightline_agent.transport.endpoint import (
     ADDRESS_HELD_SECONDS,
     DTLS_QUEUE_LENGTH,
     MAX_ADDRESSES,
+    PROBE_SECONDS,
     Endpoint,
+    IceCredentials,
     new_credentials,
 )
 from sightline_agent.transport.fanout import Address
 from sightline_agent.transport.mux import BATCH, MuxCount, UdpMux
-from sightline_agent.transport.stun import build_request
+from sightline_agent.transport.stun import build_request, build_response, parse_request
 
+THEIRS = IceCredentials("peer", "p" * 24)
 HOME: Address = ("192.0.2.1", 1000)
 AWAY: Address = ("198.51.100.7", 2000)
 DTLS = bytes((22, 1, 2, 3))
@@ -46,11 +49,30 @@ def check(
 ) -> bytes:
     """What a browser would send to the endpoint."""
     credentials = endpoint.credentials
-    attributes = [(0x0006, f"{ufrag or credentials.ufrag}:peer".encode()), (0x0024, bytes(4))]
+    attributes = [(0x0006, f"{ufrag or credentials.ufrag}:{THEIRS.ufrag}".encode()), (0x0024, bytes(4))]
     attributes.append((0x8029 if controlled else 0x802A, bytes(8)))
     if nominate:
         attributes.append((0x0025, b""))
     return build_request(bytes(12), attributes, (password or credentials.password).encode())
+
+
+def answer(probe: tuple[bytes, Address], password: str = THEIRS.password) -> bytes:
+    """What the peer answers to a probe that reached it."""
+    request = parse_request(probe[0])
+    assert request.local_ufrag == THEIRS.ufrag
+    assert request.verify(THEIRS.password.encode())
+    return build_response(request, password.encode(), HOME)
+
+
+def probes(mux: Mux) -> list[tuple[bytes, Address]]:
+    return [(data, address) for data, address in mux.sent if data[:2] == b"\0\1"]
+
+
+def opened(mux: Mux) -> Endpoint:
+    """An endpoint whose peer is known, as after the answer."""
+    endpoint = mux.open_endpoint()
+    endpoint.remote = THEIRS
+    return endpoint
 
 
 async def test_a_check_is_answered_and_binds_the_address(mux: Mux) -> None:
@@ -99,15 +121,17 @@ async def test_a_controlled_peer_is_told_to_change_roles(mux: Mux) -> None:
 
 
 async def test_the_first_address_holds_until_another_is_nominated(mux: Mux) -> None:
-    endpoint = mux.open_endpoint()
+    endpoint = opened(mux)
     moves: list[Address] = []
     endpoint.on_move = moves.append
     mux.datagram(check(endpoint), HOME)
     mux.datagram(check(endpoint), AWAY)
     assert endpoint.address == HOME
     mux.datagram(check(endpoint, nominate=True), AWAY)
+    mux.datagram(answer(probes(mux)[0]), AWAY)
     assert endpoint.address == AWAY
     assert moves == [AWAY]
+    assert mux.counters[MuxCount.PROBE_ANSWER] == 1
     await endpoint._send(b"x")
     assert mux.sent[-1] == (b"x", AWAY)
     # Both addresses are the peer's.
@@ -117,10 +141,11 @@ async def test_the_first_address_holds_until_another_is_nominated(mux: Mux) -> N
 
 
 async def test_a_silent_address_gives_way_without_nomination(mux: Mux) -> None:
-    endpoint = mux.open_endpoint()
+    endpoint = opened(mux)
     mux.datagram(check(endpoint), HOME)
     mux.time += ADDRESS_HELD_SECONDS + 1
     mux.datagram(check(endpoint), AWAY)
+    mux.datagram(answer(probes(mux)[0]), AWAY)
     assert endpoint.address == AWAY
 
 
@@ -136,14 +161,91 @@ async def test_authentic_media_keeps_an_address(mux: Mux) -> None:
 
 
 async def test_forged_media_does_not(mux: Mux) -> None:
-    endpoint = mux.open_endpoint()
+    endpoint = opened(mux)
     endpoint.on_media = lambda data: False
     mux.datagram(check(endpoint), HOME)
     mux.time += ADDRESS_HELD_SECONDS
     mux.datagram(RTCP, HOME)
     mux.time += 1
     mux.datagram(check(endpoint), AWAY)
+    assert [address for _, address in probes(mux)] == [AWAY]
+
+
+async def test_a_forged_source_address_gets_a_probe_and_no_more(mux: Mux) -> None:
+    """Who is logged in can write anybody's address into valid checks, but does not see what is sent there."""
+    endpoint = opened(mux)
+    moves: list[Address] = []
+    endpoint.on_move = moves.append
+    mux.datagram(check(endpoint), HOME)
+    mux.sent.clear()
+    received = 0
+    for _ in range(100):
+        forged = check(endpoint, nominate=True)
+        received += len(forged)
+        mux.datagram(forged, AWAY)
+        mux.time += PROBE_SECONDS / 4
+    assert moves == []
+    assert endpoint.address == HOME
+    assert 20 <= len(probes(mux)) <= 25
+    assert all(len(data) <= len(check(endpoint, nominate=True)) for data, _ in mux.sent)
+    assert sum(len(data) for data, _ in mux.sent) < received
+    await endpoint._send(b"x")
+    assert mux.sent[-1] == (b"x", HOME)
+
+
+async def test_only_the_right_answer_from_the_right_place_moves(mux: Mux) -> None:
+    endpoint = opened(mux)
+    mux.datagram(check(endpoint), HOME)
+    mux.datagram(check(endpoint, nominate=True), AWAY)
+    probe = probes(mux)[0]
+    other: Address = ("203.0.113.9", 9)
+    guessed = build_request(bytes(12), [], THEIRS.password.encode()).replace(b"\0\1", b"\1\1", 1)
+    for data, source in (
+        (answer(probe, password="wrong" * 5), AWAY),
+        (answer(probe), HOME),
+        (answer(probe), other),
+        (guessed, AWAY),
+    ):
+        mux.datagram(data, source)
+    assert mux.counters[MuxCount.STRAY_ANSWER] + mux.counters[MuxCount.BAD_STUN] == 4
+    assert endpoint.address == HOME
+    mux.datagram(answer(probe), AWAY)
     assert endpoint.address == AWAY
+    mux.datagram(answer(probe), AWAY)
+    assert mux.counters[MuxCount.STRAY_ANSWER] + mux.counters[MuxCount.BAD_STUN] == 5
+
+
+async def test_a_slow_round_trip_does_not_lose_the_move(mux: Mux) -> None:
+    """The peer checks again before the answer to the first probe is back."""
+    endpoint = opened(mux)
+    mux.datagram(check(endpoint), HOME)
+    for _ in range(4):
+        mux.datagram(check(endpoint, nominate=True), AWAY)
+        mux.datagram(check(endpoint), HOME)
+        mux.time += PROBE_SECONDS
+    assert len(probes(mux)) == 4
+    mux.datagram(answer(probes(mux)[0]), AWAY)
+    assert endpoint.address == AWAY
+
+
+async def test_going_back_before_the_answer_stays(mux: Mux) -> None:
+    endpoint = opened(mux)
+    mux.datagram(check(endpoint), HOME)
+    mux.datagram(check(endpoint, nominate=True), AWAY)
+    mux.datagram(check(endpoint, nominate=True), HOME)
+    mux.datagram(answer(probes(mux)[0]), AWAY)
+    assert endpoint.address == HOME
+
+
+async def test_a_check_that_is_shorter_than_its_answer_gets_none(mux: Mux) -> None:
+    endpoint = opened(mux)
+    short = build_request(
+        bytes(12), [(0x0006, endpoint.credentials.ufrag.encode())], endpoint.credentials.password.encode()
+    )
+    for source in (HOME, ("2001:db8::1", 1)):
+        mux.datagram(short, source)
+    assert mux.counters == {MuxCount.STUN: 1, MuxCount.SHORT_CHECK: 1}
+    assert len(mux.sent) == 1
 
 
 async def test_nobody_takes_the_address_of_an_active_peer(mux: Mux) -> None:
@@ -288,7 +390,8 @@ async def test_a_wildcard_serves_both_families_on_one_port() -> None:
         assert mux.socket_for(("192.0.2.1", 1)).getsockname()[1] == mux.port
         if socket.AF_INET6 in mux._sockets:
             assert mux.socket_for(("2001:db8::1", 1)).getsockname()[1] == mux.port
-        assert mux.addresses()[-1] == "127.0.0.1"
+        loopback = ["127.0.0.1", "::1"] if socket.AF_INET6 in mux._sockets else ["127.0.0.1"]
+        assert mux.addresses()[-len(loopback) :] == loopback
         assert "0.0.0.0" not in mux.addresses()
     finally:
         mux.close()

@@ -115,7 +115,7 @@ class Control:
         return Response(page, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     def _report(self) -> Response:
-        body = self.agent.report().model_dump_json(exclude_none=True)
+        body = self.agent.report(details=True).model_dump_json(exclude_none=True)
         return Response(body, headers={"Cache-Control": "no-store"}, media_type="application/json")
 
 

@@ -7,15 +7,17 @@ here.
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from sightline_agent.gate import CpuGate
 from sightline_agent.hub import Hub
 from sightline_agent.registry import SessionRegistry
 from sightline_agent.transport.fanout import FanOutTotals
-from sightline_model.agent import MEDIA_PORT, AgentConfig, AgentReport, AgentStats, SourceReport
+from sightline_agent.viewerstats import Audience
+from sightline_model.agent import MEDIA_PORT, AgentConfig, AgentReport, AgentStats, CapacityReport, SourceReport
 
 _PAGE_BYTES = 4096
 
@@ -29,16 +31,26 @@ class Transport:
     datagrams: Callable[[], Mapping[str, int]] = dict
     """What arrived, by what became of it: a closed list of names."""
     port: int = MEDIA_PORT
+    audience: Audience = field(default_factory=Audience)
+    """How viewers receive."""
 
 
 class Agent:
     """One agent process, seen from its control port."""
 
-    def __init__(self, config: AgentConfig, hub: Hub, registry: SessionRegistry, transport: Transport) -> None:
+    def __init__(
+        self,
+        config: AgentConfig,
+        hub: Hub,
+        registry: SessionRegistry,
+        transport: Transport,
+        gate: CpuGate | None = None,
+    ) -> None:
         self.config = config
         self.hub = hub
         self.registry = registry
         self.transport = transport
+        self.gate = gate
         self.ready = True
         """False while the process is on its way out."""
         self._instance = secrets.token_hex(8)
@@ -51,8 +63,8 @@ class Agent:
         self.registry.reconfigure(config)
         self.hub.reconfigure(config)
 
-    def report(self) -> AgentReport:
-        """Everything."""
+    def report(self, details: bool = False) -> AgentReport:
+        """Everything; `details`: with how each viewer receives."""
         return AgentReport(
             camera=self.config.camera,
             version=self._version,
@@ -61,9 +73,14 @@ class Agent:
             started_at=self._started_at,
             media_port=self.transport.port,
             source=self.hub.report(),
-            sessions=self.registry.reports(),
+            sessions=self.registry.reports(details),
             stats=self.stats(),
+            capacity=self.capacity(),
         )
+
+    def capacity(self) -> CapacityReport | None:
+        """For how many more viewers there is CPU."""
+        return self.gate.report(self.registry.viewers) if self.gate is not None else None
 
     def source(self) -> SourceReport:
         """What the source does."""

@@ -4,7 +4,9 @@ Used by every source that has H.264. It keeps the stream's parameter sets and pu
 front of the first slice of each access unit that a decoder may start at; so it does not matter whether a
 camera sends them in band, only in its SDP, or in packets of their own. Access unit delimiters and filler data
 are dropped: they carry nothing. Payloads are made to fit. A fragment whose beginning was lost is dropped with
-the rest of its NAL unit, and counted.
+the rest of its NAL unit, and counted. What is left of a damaged frame goes on, because players conceal it better
+than they bear a gap until the next key frame; a frame whose end was lost is ended with a filler NAL unit, because
+players wait for the end of each frame.
 
 Nothing waits: `take` hands out what has come, and a frame may be spread over several chunks.
 """
@@ -13,11 +15,14 @@ from collections.abc import Iterable
 
 from sightline_agent.media import h264, sps
 from sightline_agent.media.frames import Chunk, VideoFormat
+from sightline_agent.media.playable import Playability
 
 # A stream has one or two of each; a broken one must not fill the memory.
 _MAX_SETS = 16
 _MAX_SET_BYTES = 4096
 _SLICE_TYPES = frozenset(range(1, 6))
+_END_OF_FRAME = b"\x0c\x80"
+"""A filler NAL unit without filler: carries the marker where nothing else can."""
 _SetKey = tuple[int, int]
 
 
@@ -30,12 +35,14 @@ class Assembler:
         self._timestamp: int | None = None
         self._pending: dict[_SetKey, bytes] = {}
         self._in_slices = False
+        self._unended = False
         self._fragment_open = False
         self._payloads: list[bytes] = []
         self._key = False
         self._chunks: list[Chunk] = []
         self.dropped = 0
         """Payloads that no decoder could use."""
+        self.playable = Playability()
         for nal in parameter_sets:
             self._remember(nal)
 
@@ -58,7 +65,7 @@ class Assembler:
         for part in h264.stap_nals(payload) if h264.nal_type(payload) == h264.STAP_A else (payload,):
             self._add(part, marker)
         if marker and self._in_slices:
-            self._cut(last=True)
+            self._end()
 
     def take(self) -> list[Chunk]:
         """Chunks made of everything pushed so far."""
@@ -72,11 +79,20 @@ class Assembler:
         return self.take()
 
     def _begin(self, timestamp: int) -> None:
+        if self._unended:
+            self._end()
         self._cut(last=False)
+        self.playable.frame(timestamp)
         self._timestamp = timestamp
         self._in_slices = False
         self._fragment_open = False
         # Parameter sets that came under a timestamp of their own count for the access unit that follows.
+
+    def _end(self) -> None:
+        """The frame under way is over."""
+        if not self._payloads and self._unended:
+            self._payloads.append(_END_OF_FRAME)
+        self._cut(last=True)
 
     def _add(self, payload: bytes, marker: bool) -> None:
         kind = h264.nal_type(payload)
@@ -98,7 +114,8 @@ class Assembler:
             return
         begun = h264.starts_nal(payload)
         if begun in _SLICE_TYPES and not self._in_slices:
-            self._in_slices = True
+            self._in_slices = self._unended = True
+            self.playable.slice(payload)
             self._lead(begun == h264.IDR)
         self._payloads += h264.resplit(payload)
 
@@ -127,6 +144,7 @@ class Assembler:
             return None
         if info is not None:
             self._format = VideoFormat("H264", info.profile_level_id, info.width, info.height)
+            self.playable.parameters(info)
         key = (h264.nal_type(nal), number)
         if key not in self._sets and len(self._sets) >= _MAX_SETS:
             self._sets.clear()
@@ -135,6 +153,7 @@ class Assembler:
         return key
 
     def _cut(self, last: bool) -> None:
+        self._unended = self._unended and not last
         if self._payloads:
             self._chunks.append(Chunk(tuple(self._payloads), self._timestamp or 0, last, self._key))
         self._payloads = []

@@ -265,18 +265,21 @@ class Fragment:
     ufrag: str
     """Empty when the fragment names none."""
     candidates: int
+    password: str = field(default="", repr=False, compare=False)
 
 
 def parse_fragment(text: str) -> Fragment:
     """Read a fragment; SdpError. Candidates are counted only: the peer comes to us."""
     if len(text) > MAX_SDP_BYTES:
         raise SdpError(f"longer than {MAX_SDP_BYTES} bytes", ProblemCode.BODY_TOO_LARGE)
-    ufrag, candidates = "", 0
+    ufrag, password, candidates = "", "", 0
     for line in _LINES.split(text):
         if line and not _LINE.fullmatch(line):
             raise SdpError("a line is not of the form x=value", ProblemCode.INVALID_REQUEST)
         if line.startswith("a=ice-ufrag:"):
             ufrag = _ice(line.removeprefix("a=ice-ufrag:"))
+        elif line.startswith("a=ice-pwd:") and _ICE.fullmatch(line.removeprefix("a=ice-pwd:")):
+            password = line.removeprefix("a=ice-pwd:")
         elif line.startswith("a=candidate:"):
             candidates += 1
-    return Fragment(ufrag, candidates)
+    return Fragment(ufrag, candidates, password)

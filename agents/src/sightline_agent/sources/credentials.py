@@ -1,4 +1,4 @@
-"""User name and password of a camera: from a mounted Secret, or from a URL given on the command line.
+"""User name and password of a camera, or its token: from a mounted Secret, or from a URL given on the command line.
 
 Read anew each time a source is made, so a corrected Secret is used by the next attempt without a restart.
 """
@@ -17,6 +17,8 @@ class Credentials:
 
     username: str
     password: str
+    token: str = ""
+    """Of a WHEP server, or an RTMP stream key."""
 
     def __repr__(self) -> str:
         return "Credentials(...)"
@@ -31,13 +33,14 @@ def no_credentials() -> Credentials | None:
 
 
 def mounted(directory: Path) -> ReadCredentials:
-    """Reads the files `username` and `password` in `directory`; None while there are none."""
+    """Reads the files `username`, `password` and `token` in `directory`; None while there are none."""
 
     def read() -> Credentials | None:
         username, password = _file(directory / "username"), _file(directory / "password")
-        if username is None and password is None:
+        token = _file(directory / "token")
+        if username is None and password is None and token is None:
             return None
-        return Credentials(username or "", password or "")
+        return Credentials(username or "", password or "", token or "")
 
     return read
 

@@ -30,6 +30,22 @@ def source_factory(read_credentials: ReadCredentials) -> MakeSource:
             from sightline_agent.sources.file import ClipFile
 
             return ClipFile(spec.file)
+        if spec.hls is not None:
+            from sightline_agent.sources.hls.source import HlsSource
+
+            return HlsSource(spec.hls)
+        if spec.rtmp is not None:
+            from sightline_agent.sources.rtmp.source import RtmpSource
+
+            return RtmpSource(spec.rtmp, read_credentials())
+        if spec.whep is not None:
+            from sightline_agent.sources.whep.source import WhepSource
+
+            return WhepSource(spec.whep, read_credentials())
+        if spec.v4l2 is not None:
+            from sightline_agent.sources.v4l2 import V4l2Source
+
+            return V4l2Source(spec.v4l2)
         kind = spec.kind or "none"
         raise SourceError(SourceReason.PROTOCOL_ERROR, f"this version of the agent has no source of kind {kind}")
 

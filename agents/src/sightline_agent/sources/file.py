@@ -9,18 +9,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sightline_agent.media import h264
-from sightline_agent.media.assembler import Assembler
 from sightline_agent.media.frames import CLOCK_RATE
+from sightline_agent.sources.access_units import AccessUnits, Pace, annex_b, b_frames, h264_stream
+from sightline_agent.sources.averrors import translated
 from sightline_agent.sources.base import Sink, SourceError
 from sightline_agent.sources.worker import Emitter, run_in_thread
 from sightline_model.camera import FileSource as FileSpec
 from sightline_model.reasons import SourceReason
 
+_IT = "the file"
 _OPEN_SECONDS = 8.0
 _READ_SECONDS = 5.0
-_CATCH_UP_SECONDS = 1.0
-"""Further behind than this (the machine was suspended), the clip goes on from now instead of racing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +48,8 @@ class ClipFile:
 
         try:
             self._play(emitter, self._units())
-        except av.FFmpegError as error:
-            raise _translated(error) from error
-        except OSError as error:
-            raise SourceError(SourceReason.UNREACHABLE, "the file cannot be read") from error
+        except (av.FFmpegError, OSError) as error:
+            raise translated(error, _IT) from error
 
     def _units(self) -> Iterator[_Unit]:
         """Round after round. The clip is opened anew for each: not every kind can be wound back."""
@@ -72,46 +69,27 @@ class ClipFile:
             offset = end
 
     def _play(self, emitter: Emitter, units: Iterator[_Unit]) -> None:
-        assembler = Assembler()
-        started = False
-        began = self._clock()
+        made = AccessUnits(_IT)
+        pace = Pace(self._clock)
         last_shown = -1.0
         for unit in units:
             if unit.shown <= last_shown:
-                raise SourceError(
-                    SourceReason.CODEC_UNSUPPORTED,
-                    "the file has B-frames, which WebRTC players cannot put in order; encode it without them",
-                )
+                raise b_frames(_IT)
             last_shown = unit.shown
-            timestamp = round(unit.shown * CLOCK_RATE) % (1 << 32)
-            for nal in h264.split_annex_b(unit.data):
-                for payload in h264.fragment(nal):
-                    assembler.push(payload, timestamp, marker=False)
-            chunks = assembler.finish()
-            if not started and assembler.decodable:
-                started = True
-                emitter.start(assembler.format)
-            late = self._clock() - (began + unit.decoded)
-            if late > _CATCH_UP_SECONDS:
-                began += late
-            emitter.wait(-late)
-            for chunk in chunks if started else ():
+            chunks = made.chunks(unit.data, round(unit.shown * CLOCK_RATE))
+            emitter.wait(pace.wait(unit.decoded))
+            format_ = made.news()
+            if format_ is not None:
+                emitter.start(format_)
+            for chunk in chunks if made.started else ():
                 emitter.write(chunk)
 
 
 def _round(container: Any) -> Iterator[tuple[_Unit, float]]:
     """The access units of one round, and when each is over; times from the first picture on."""
-    from av.bitstream import BitStreamFilterContext
-
-    stream = next(iter(container.streams.video), None)
-    if stream is None:
-        raise SourceError(SourceReason.CODEC_UNSUPPORTED, "the file has no video")
-    if stream.codec_context.name != "h264":
-        name = stream.codec_context.name.upper()
-        raise SourceError(SourceReason.CODEC_UNSUPPORTED, f"the file's video is {name}; only H264 can be played")
+    stream = h264_stream(container, _IT)
     frame_seconds = float(1 / stream.average_rate) if stream.average_rate else 1 / 25
-    # Makes start codes of lengths, and puts the container's parameter sets in band.
-    to_annex_b = BitStreamFilterContext("h264_mp4toannexb", stream)
+    to_annex_b = annex_b(stream)
     first, count = None, 0
     for packet in container.demux(stream):
         if not packet.size:
@@ -129,22 +107,3 @@ def _times(packet: Any, counted: float) -> tuple[float, float]:
         return counted, counted
     shown = packet.pts if packet.pts is not None else packet.dts
     return float(shown * packet.time_base), float(packet.dts * packet.time_base)
-
-
-def _translated(error: Any) -> SourceError:
-    import av
-
-    kinds: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], SourceReason, str], ...] = (
-        ((av.FileNotFoundError, av.HTTPNotFoundError), SourceReason.NOT_FOUND, "there is no such file"),
-        (
-            (av.HTTPUnauthorizedError, av.HTTPForbiddenError, av.PermissionError),
-            SourceReason.AUTHENTICATION_FAILED,
-            "the file may not be read",
-        ),
-        ((av.InvalidDataError,), SourceReason.PROTOCOL_ERROR, "the file is no clip that can be read"),
-        ((av.ProtocolNotFoundError,), SourceReason.PROTOCOL_ERROR, "this kind of address cannot be read"),
-    )
-    for types, reason, message in kinds:
-        if isinstance(error, types):
-            return SourceError(reason, message)
-    return SourceError(SourceReason.UNREACHABLE, "the file cannot be read")

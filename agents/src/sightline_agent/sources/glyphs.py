@@ -35,8 +35,6 @@ def luma(text: str, scale: int, width: int) -> list[bytes]:
             line += [bool(bits & 4), bool(bits & 2), bool(bits & 1), False]
         rows.append(line)
     rows.append(rows[0])
-    return [
-        b"".join(bytes([_LIGHT if pixel else _DARK]) * scale for pixel in line)[: width - width % 2]
-        for line in rows
-        for _ in range(scale)
-    ]
+    shades = (bytes([_DARK]) * scale, bytes([_LIGHT]) * scale)
+    painted = [b"".join([shades[pixel] for pixel in line])[: width - width % 2] for line in rows]
+    return [line for line in painted for _ in range(scale)]

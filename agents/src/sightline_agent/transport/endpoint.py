@@ -3,9 +3,11 @@
 `RTCDtlsTransport` finds here what it needs of an ICE transport: `role`, `_recv`, `_send`. The mux tells of checks and
 hands over datagrams; the peer listens by `on_move` and `on_media`.
 
-Addresses. The first checked address is used until the peer nominates one. A nominated new address re-points the session
-at once (the peer roamed); one that is checked without nomination does so when the old one has been silent (a NAT in
-between changed its mind).
+Addresses. The first checked address is used until the peer nominates another one (it roamed), or until the first has
+been silent while another was checked (a NAT in between changed its mind). A check proves who sent it, not from where:
+whoever is logged in could write anybody's address into it and have the pictures sent there. So a new address is probed
+first: a binding request with an unguessable transaction goes there, and only its answer moves the session. It costs one
+round trip. Nothing but DTLS flights goes to the first address before the handshake, which nobody finishes blindly.
 """
 
 import asyncio
@@ -16,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from sightline_agent.transport.fanout import Address
+from sightline_agent.transport.stun import BindingRequest, Signed, build_probe
 
 UFRAG_LENGTH = 8
 PASSWORD_LENGTH = 32
@@ -25,6 +28,11 @@ MAX_ADDRESSES = 8
 """A peer may prove more, one per network interface of its; the one longest silent is forgotten."""
 ADDRESS_HELD_SECONDS = 6.0
 """Peers check each 2.5 s (Chromium) to 6 s (aioice): one that is silent for longer has left its address."""
+
+PROBE_SECONDS = 0.2
+"""Between two probes of a session: peers check again anyway, and nobody makes us send more than they do."""
+_MAX_PROBES = 8
+"""Unanswered ones that are remembered: round trips of up to 1.6 s."""
 
 _ALPHABET = string.ascii_letters + string.digits
 
@@ -69,6 +77,10 @@ class Endpoint:
         """Takes SRTP and SRTCP; returns whether the datagram was authentic."""
         self.credentials = new_credentials()
         """The newest; those before stay valid until the peer uses these."""
+        self.remote: IceCredentials | None = None
+        """The peer's own; without them it cannot be probed, and stays where it is."""
+        self._probes: dict[bytes, Address] = {}
+        self._probed_at = float("-inf")
         self._mux = mux
         self._passwords = {self.credentials.ufrag: self.credentials.password.encode()}
         self._seen: dict[Address, float] = {}
@@ -100,10 +112,11 @@ class Endpoint:
         """The address belongs to another session now."""
         self._seen.pop(address, None)
 
-    def checked(self, ufrag: str, address: Address, nominate: bool) -> Address | None:
+    def checked(self, request: BindingRequest, address: Address) -> Address | None:
         """A verified check arrived; an address that had to make room for it is returned."""
         now = self._mux.now()
         self.last_check = now
+        ufrag = request.local_ufrag
         if ufrag == self.credentials.ufrag and len(self._passwords) > 1:
             self._retire(ufrag)
         forgotten = None
@@ -114,11 +127,40 @@ class Endpoint:
         if self.address is None:
             self.address = address
             self.reached.set()
-        elif address != self.address and (nominate or now - self.last_seen(self.address) > ADDRESS_HELD_SECONDS):
-            self.address = address
-            if self.on_move is not None:
-                self.on_move(address)
+        elif address != self.address:
+            if request.nominate or now - self.last_seen(self.address) > ADDRESS_HELD_SECONDS:
+                self._probe(request, address, now)
+        elif request.nominate:
+            self._probes.clear()  # the peer has changed its mind
         return forgotten
+
+    def _probe(self, request: BindingRequest, address: Address, now: float) -> None:
+        """Ask whether the peer is there."""
+        if self.remote is None or now - self._probed_at < PROBE_SECONDS:
+            return
+        transaction = secrets.token_bytes(12)
+        username = f"{self.remote.ufrag}:{request.local_ufrag}"
+        probe = build_probe(transaction, username, self.remote.password.encode())
+        if len(probe) > request.size:
+            return  # no check by the rules: it has the same attributes, and more
+        self._probed_at = now
+        while len(self._probes) >= _MAX_PROBES:
+            del self._probes[next(iter(self._probes))]
+        self._probes[transaction] = address
+        self._mux.send(probe, address)
+
+    def answered(self, response: Signed, address: Address) -> bool:
+        """An answer to a probe moves the session; False for what answers none."""
+        if self.remote is None or self._probes.get(response.transaction) != address:
+            return False
+        if not response.verify(self.remote.password.encode()):
+            return False
+        self._probes.clear()
+        self.address = address
+        self._seen[address] = self._mux.now()
+        if self.on_move is not None:
+            self.on_move(address)
+        return True
 
     def _retire(self, ufrag: str) -> None:
         """The peer uses the newest credentials: the older ones end."""

@@ -65,13 +65,40 @@ class FanOutTotals:
     """Not sent because the socket was full or refused them."""
     refused: int = 0
     """Asked for by NACK, but no longer kept or over the viewer's budget."""
+    bursts: int = 0
+    """Times that a viewer got the group of pictures under way at once."""
+    delayed: int = 0
+    """Times that a full socket made a viewer fall behind; it caught up, or something was dropped."""
+    skipped: int = 0
+    """Packets that a viewer who was behind did not get, because a newer key frame made them needless."""
+    gops_dropped: int = 0
+    """Groups of pictures that were too long or too large to be kept."""
 
 
 class FanOut(Protocol):
-    """Sends each chunk to every viewer. Not thread-safe: one task, the hub's loop, calls it."""
+    """Sends each chunk to every viewer. Not thread-safe: one task, the hub's loop, calls it.
+
+    A viewer gets the packets of the stream in their order and with their timestamps, numbered without a gap. One who is
+    behind (see `pacing`) gets them in slices, between the calls, until it has caught up.
+    """
 
     def add(self, viewer: Viewer, on_start: Callable[[], None] | None = None) -> int:
-        """Start a viewer at the next key frame, then call `on_start`; the handle is for the other calls."""
+        """Start a viewer with the group of pictures under way, or with the next key frame where there is none.
+
+        `on_start` is called with the first packet, never within this call; the handle is for the other calls.
+        """
+        ...
+
+    def refresh(self, handle: int) -> bool:
+        """Send the group under way to a viewer again, who cannot decode (PLI); not too often. Was it done?"""
+        ...
+
+    def cut(self) -> None:
+        """The source was stopped or replaced: who joins now waits for the next key frame."""
+        ...
+
+    def gop_seconds(self) -> float | None:
+        """How much of the stream a viewer who joined now would get at once; None: it would have to wait."""
         ...
 
     def remove(self, handle: int) -> None:
@@ -83,7 +110,7 @@ class FanOut(Protocol):
         ...
 
     def send(self, chunk: Chunk) -> None:
-        """Send to all; never blocks; a full socket drops for that viewer until the next key frame, and counts it."""
+        """Send to all; never blocks. Whom a full socket holds up too long goes on at the next key frame (counted)."""
         ...
 
     def resend(self, handle: int, sequence_numbers: list[int]) -> None:

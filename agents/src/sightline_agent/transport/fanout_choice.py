@@ -1,4 +1,9 @@
-"""Which fan-out serves: the native one where it is installed, else the pure-Python one. Says which, once."""
+"""Which fan-out serves: the native one where it is installed, else the pure-Python one. Says which, once.
+
+SIGHTLINE_FANOUT=python takes the pure-Python one in any case: to compare, or to rule the native one out.
+"""
+
+import os
 
 import structlog
 
@@ -6,11 +11,16 @@ from sightline_agent.transport.fanout import FanOut
 from sightline_agent.transport.fanout_native import NativeFanOut, NativeUnavailableError
 from sightline_agent.transport.fanout_python import PythonFanOut, Sockets
 
+VARIABLE = "SIGHTLINE_FANOUT"
+
 log = structlog.get_logger(__name__)
 
 
 def choose_fanout(sockets: Sockets) -> FanOut:
     """A fan-out over these sockets."""
+    if os.environ.get(VARIABLE) == "python":
+        log.info("fan-out", implementation="python", reason=f"{VARIABLE}=python")
+        return PythonFanOut(sockets)
     try:
         native = NativeFanOut(sockets)
     except NativeUnavailableError as error:

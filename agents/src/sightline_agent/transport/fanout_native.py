@@ -1,10 +1,11 @@
 """The fan-out in Rust (`agents/fanout`, the optional package `sightline_fanout`), behind the same interface.
 
 Semantics are the pure-Python one's, with one freedom used: a frame is encrypted as a whole before any of it is sent, so
-all packets of a frame that a full socket interrupted have used up their numbers, and the gap is that much larger.
+where one is given up half-way all its packets have used up their numbers, and the gap is that much larger.
 
-What stays here: random numbers, the clock, callbacks, and which socket reaches an address. Sockets are passed to each
-call by their descriptors, asked for anew each time: one that was closed is then -1, and never somebody else's.
+What stays here: random numbers, clock and ticks, callbacks, where the group of pictures under way begins, and which
+socket reaches an address. Sockets are passed to each call by their descriptors, asked for anew each time: one that was
+closed is then -1, and never somebody else's.
 """
 
 import importlib
@@ -18,16 +19,23 @@ from typing import Any, Protocol, cast
 import structlog
 
 from sightline_agent.media.frames import MAX_PAYLOAD, Chunk
+from sightline_agent.media.gop import GopCache
 from sightline_agent.transport.fanout import Address, FanOutTotals, Viewer, ViewerStats
 from sightline_agent.transport.fanout_python import RESEND_BURST, RESEND_SHARE, DatagramSender, Sockets
+from sightline_agent.transport.pacing import Later, Pace, Ticker, on_loop
 from sightline_agent.transport.ring import MAX_BYTES, MAX_PACKETS
 from sightline_agent.transport.srtp import WINDOW, SrtpError
 
-INTERFACE = 1
+INTERFACE = 3
 """What this adapter expects of the extension; one built from other sources is not used."""
 SEGMENTS = 8
 """Packets per segmented datagram: larger bursts cost less, but overrun small buffers on the way."""
 
+TICK_MOST = 960
+"""Packets per tick to all viewers who are behind: a millisecond's work here, as fewer are in Python."""
+
+Report = tuple[list[int], list[int], bool]
+"""Who got the first packet, who never gets one again, whether anybody is behind."""
 Link = int | Callable[[memoryview, Address], int]
 
 log = structlog.get_logger(__name__)
@@ -62,13 +70,17 @@ class _Extension(Protocol):
 
     def move(self, handle: int, address: Address, link: int) -> None: ...
 
-    def send(self, chunk: Chunk, links: list[Link], now: float) -> tuple[list[int], list[int]]: ...
+    def send(self, chunk: Chunk, links: list[Link], now: float) -> Report: ...
+
+    def burst(self, handle: int, index: int, now: float) -> bool: ...
+
+    def catch_up(self, links: list[Link], group: int | None, now: float) -> Report: ...
 
     def resend(self, handle: int, numbers: list[int], links: list[Link]) -> None: ...
 
     def stats(self, handle: int) -> tuple[int, int, int, int, int, float] | None: ...
 
-    def totals(self) -> tuple[int, int, int, int, int]: ...
+    def totals(self) -> tuple[int, int, int, int, int, int, int, int]: ...
 
 
 class NativeFanOut:
@@ -82,6 +94,8 @@ class NativeFanOut:
         method: str | None = None,
         random: Callable[[int], int] = secrets.randbits,
         clock: Callable[[], float] = time.monotonic,
+        pace: Pace | None = None,
+        later: Later = on_loop,
     ) -> None:
         """`method`: `gso`, `sendmmsg` or `sendto`; by default the best that works here.
 
@@ -90,7 +104,11 @@ class NativeFanOut:
         self._sockets = sockets
         self._random = random
         self._clock = clock
-        self._extension = cast("_Extension", load().FanOut(limits or Limits(), method))
+        self._pace = pace or Pace(tick_most=TICK_MOST)
+        self._extension = cast("_Extension", load().FanOut(limits or Limits(), self._pace, method))
+        self._gop = GopCache()
+        self._ticker = Ticker(self._catch_up, self._pace.tick, later)
+        self._refresh_at: dict[int, float] = {}
         self._senders: list[DatagramSender] = []
         self._on_start: dict[int, Callable[[], None]] = {}
 
@@ -100,7 +118,7 @@ class NativeFanOut:
         return self._extension.method
 
     def add(self, viewer: Viewer, on_start: Callable[[], None] | None = None) -> int:
-        """Start a viewer at the next key frame."""
+        """Start a viewer with the group of pictures under way, or with the next key frame."""
         link = self._link(viewer.address)
         # Sequence numbers start below 2**15, so that the receiver's guess of the rollover counter is right even if the
         # first packets are lost (RFC 3711 section 3.3.1).
@@ -111,26 +129,39 @@ class NativeFanOut:
             raise SrtpError(f"no SRTP context for {viewer.keys.profile}: {error}") from error
         if on_start is not None:
             self._on_start[handle] = on_start
+        self._burst(handle)
         return handle
 
     def remove(self, handle: int) -> None:
         """Forget a viewer."""
         self._on_start.pop(handle, None)
+        self._refresh_at.pop(handle, None)
         self._extension.remove(handle)
+
+    def refresh(self, handle: int) -> bool:
+        """Send the group under way to a viewer again; not too often."""
+        return self._clock() >= self._refresh_at.get(handle, float("-inf")) and self._burst(handle)
+
+    def cut(self) -> None:
+        """Who joins now waits for the next key frame."""
+        self._gop.clear()
+
+    def gop_seconds(self) -> float | None:
+        """How much a viewer who joined now would get at once."""
+        return None if self._gop.start is None else self._gop.seconds
 
     def move(self, handle: int, address: Address) -> None:
         """The viewer roamed."""
         self._extension.move(handle, address, self._link(address))
 
     def send(self, chunk: Chunk) -> None:
-        """Send a chunk to everybody who is not waiting for a key frame."""
-        started, failed = self._extension.send(chunk, self._links(), self._clock())
-        for handle in failed:
-            log.error("srtp refused to encrypt; the viewer gets nothing more", handle=handle)
-        # Called last: a callback may remove viewers.
-        for on_start in [self._on_start.pop(handle, None) for handle in started]:
-            if on_start is not None:
-                on_start()
+        """Send a chunk to everybody who is neither waiting for a key frame nor behind."""
+        if not chunk.payloads:
+            return
+        report = self._extension.send(chunk, self._links(), self._clock())
+        self._gop.add(chunk)
+        if self._follow(report):
+            self._ticker.start()
 
     def resend(self, handle: int, sequence_numbers: list[int]) -> None:
         """Send packets again: those since the viewer's last start that are still kept, within its budget."""
@@ -143,7 +174,29 @@ class NativeFanOut:
 
     def totals(self) -> FanOutTotals:
         """Counters of all."""
-        return FanOutTotals(*self._extension.totals())
+        return FanOutTotals(*self._extension.totals(), gops_dropped=self._gop.dropped.total())
+
+    def _burst(self, handle: int) -> bool:
+        start, now = self._gop.start, self._clock()
+        if start is None or not self._extension.burst(handle, start, now):
+            return False
+        self._refresh_at[handle] = now + max(self._pace.refresh, self._gop.seconds)
+        self._ticker.start()
+        return True
+
+    def _catch_up(self) -> bool:
+        return self._follow(self._extension.catch_up(self._links(), self._gop.start, self._clock()))
+
+    def _follow(self, report: Report) -> bool:
+        """Tell those concerned; is anybody behind?"""
+        started, failed, behind = report
+        for handle in failed:
+            log.error("srtp refused to encrypt; the viewer gets nothing more", handle=handle)
+        # Called last: a callback may remove viewers.
+        for on_start in [self._on_start.pop(handle, None) for handle in started]:
+            if on_start is not None:
+                on_start()
+        return behind
 
     def _link(self, address: Address) -> int:
         sender = self._sockets.socket_for(address)

@@ -3,7 +3,7 @@
 A peer finds us by the candidates in its answer and sends binding requests. One whose MESSAGE-INTEGRITY was made with
 the password of the ufrag that it names is answered, and its source address is bound to that session's `Endpoint`; all
 else (DTLS, SRTCP) is believed to belong to the session whose peer last proved itself from that address. Nothing is ever
-sent to an address that proved nothing, and an answer is shorter than what it answers.
+sent to an address from which nothing was proved, and an answer is no longer than what it answers.
 
 Everything that arrives is untrusted: the reader counts and drops, and never raises. Callers: `peers.py` (endpoints) and
 the fan-out (`socket_for`). Event-driven; no task, no timer.
@@ -14,16 +14,24 @@ import contextlib
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
+from ipaddress import ip_address
 from typing import Any
 
 import structlog
-from aioice.ice import get_host_addresses
 
 from sightline_agent.transport.endpoint import ADDRESS_HELD_SECONDS, Endpoint
 from sightline_agent.transport.fanout import Address
-from sightline_agent.transport.stun import StunError, build_response, build_role_conflict, parse_request
+from sightline_agent.transport.stun import (
+    BindingRequest,
+    StunError,
+    build_response,
+    build_role_conflict,
+    is_response,
+    parse_request,
+    parse_response,
+)
 
 BATCH = 128
 """Datagrams per wake-up: the other work of the loop must get its turn."""
@@ -50,6 +58,12 @@ class MuxCount(StrEnum):
     UNKNOWN_UFRAG = "unknown-ufrag"
     BAD_INTEGRITY = "bad-integrity"
     ROLE_CONFLICT = "role-conflict"
+    SHORT_CHECK = "short-check"
+    """A valid check without what RFC 8445 wants in it, shorter than our answer would be."""
+    PROBE_ANSWER = "probe-answer"
+    """A peer is where it wants to be reached."""
+    STRAY_ANSWER = "stray-answer"
+    """An answer to nothing that we asked."""
     ADDRESS_TAKEN = "address-taken"
     """A valid check from an address from which another session's peer is active."""
     UNKNOWN_ADDRESS = "unknown-address"
@@ -71,10 +85,11 @@ _STRAGGLERS = (MuxCount.UNKNOWN_ADDRESS, MuxCount.UNKNOWN_UFRAG)
 class UdpMux:
     """The agent's media port."""
 
-    def __init__(self, host: str, port: int, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """`host`: an address to bind, or `0.0.0.0` or `::` for all of both families. `port` 0: any free one."""
+    def __init__(self, host: str | Sequence[str], port: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """`host`: an address to bind, or one of each family, or `0.0.0.0` or `::` for all of both. `port` 0: any free
+        one."""
         self.counters: Counter[MuxCount] = Counter()
-        self._host = host
+        self._hosts = (host,) if isinstance(host, str) else tuple(host)
         self._port = port
         self._clock = clock
         self._sockets: dict[int, socket.socket] = {}
@@ -89,17 +104,20 @@ class UdpMux:
 
     async def start(self) -> None:
         """Bind and listen; OSError when the port is taken or the address is not ours."""
-        wildcard = self._host in ("", "0.0.0.0", "::")  # noqa: S104
-        if wildcard:
+        if self._wildcard:
             self._bind(socket.AF_INET, "0.0.0.0")  # noqa: S104
             # A host without IPv6 serves IPv4 alone.
             with contextlib.suppress(OSError):
                 self._bind(socket.AF_INET6, "::")
-        else:
-            self._bind(socket.AF_INET6 if ":" in self._host else socket.AF_INET, self._host)
+        for host in () if self._wildcard else self._hosts:
+            self._bind(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
         loop = asyncio.get_running_loop()
         for sock in self._sockets.values():
             loop.add_reader(sock.fileno(), self._readable, sock)
+
+    @property
+    def _wildcard(self) -> bool:
+        return any(host in ("", "0.0.0.0", "::") for host in self._hosts)  # noqa: S104
 
     def _bind(self, family: int, host: str) -> None:
         sock = socket.socket(family, socket.SOCK_DGRAM)
@@ -125,10 +143,10 @@ class UdpMux:
 
     def addresses(self) -> list[str]:
         """Addresses of ours that peers may try, loopback last."""
-        if self._host not in ("", "0.0.0.0", "::"):  # noqa: S104
-            return [self._host]
-        found = get_host_addresses(use_ipv4=True, use_ipv6=socket.AF_INET6 in self._sockets)
-        return [*(host for host in found if not host.startswith("fe80:")), "127.0.0.1"]
+        if not self._wildcard:
+            return list(self._hosts)
+        found = [host for host in _interface_addresses() if ":" not in host or socket.AF_INET6 in self._sockets]
+        return [*found, "127.0.0.1", *(["::1"] if socket.AF_INET6 in self._sockets else [])]
 
     def socket_for(self, address: Address) -> socket.socket:
         """The socket that reaches an address."""
@@ -201,10 +219,20 @@ class UdpMux:
 
     def _stun(self, data: bytes, source: Address) -> None:
         try:
+            if is_response(data):
+                endpoint = self._by_address.get(source)
+                if endpoint is not None and endpoint.answered(parse_response(data), source):
+                    self.counters[MuxCount.PROBE_ANSWER] += 1
+                else:
+                    self._drop(MuxCount.STRAY_ANSWER, source)
+                return
             request = parse_request(data)
         except StunError:
             self._drop(MuxCount.BAD_STUN, source)
             return
+        self._check(request, source)
+
+    def _check(self, request: BindingRequest, source: Address) -> None:
         endpoint = self._by_ufrag.get(request.local_ufrag)
         if endpoint is None:
             self._drop(MuxCount.UNKNOWN_UFRAG, source)
@@ -213,9 +241,14 @@ class UdpMux:
         if not request.verify(password):
             self._drop(MuxCount.BAD_INTEGRITY, source)
             return
-        if request.controlled:
+        conflict = build_role_conflict(request, password) if request.controlled else b""
+        response = conflict or build_response(request, password, source)
+        if len(response) > request.size:
+            self._drop(MuxCount.SHORT_CHECK, source)
+            return
+        if conflict:
             self.counters[MuxCount.ROLE_CONFLICT] += 1
-            self.send(build_role_conflict(request, password), source)
+            self.send(conflict, source)
             return
         holder = self._by_address.get(source)
         if holder is not None and holder is not endpoint:
@@ -225,11 +258,11 @@ class UdpMux:
                 return
             holder.forget(source)
         self.counters[MuxCount.STUN] += 1
-        forgotten = endpoint.checked(request.local_ufrag, source, request.nominate)
+        self.send(response, source)
+        forgotten = endpoint.checked(request, source)
         self._by_address[source] = endpoint
         if forgotten is not None:
             self.release([], [forgotten], endpoint)
-        self.send(build_response(request, password, source), source)
 
     def _drop(self, cause: MuxCount, source: Address) -> None:
         """Count, and say so now and then: whoever sends rubbish shall not fill the log."""
@@ -240,6 +273,15 @@ class UdpMux:
             # Stragglers of sessions that have just ended are everyday life.
             write = log.debug if cause in _STRAGGLERS else log.info
             write("datagram dropped", cause=str(cause), source=source[0], total=self.counters[cause])
+
+
+def _interface_addresses() -> list[str]:
+    """What the machine's interfaces have, but for loopback and what is valid on one link alone."""
+    import ifaddr  # an agent that is told its address never asks
+
+    ips = (ip for adapter in ifaddr.get_adapters() for ip in adapter.ips)
+    texts = (ip.ip if isinstance(ip.ip, str) else ip.ip[0] for ip in ips)
+    return [text for text in texts if not (ip_address(text).is_loopback or text.startswith("fe80:"))]
 
 
 def _enlarge(sock: socket.socket) -> None:

@@ -6,9 +6,10 @@ their sequence numbers into it.
 
 from typing import NamedTuple
 
-MAX_PACKETS = 4096
-"""Some 9 s of 4 Mbit/s, 1 s of 40 Mbit/s. A power of two."""
-MAX_BYTES = 8 * 1024 * 1024
+MAX_PACKETS = 8192
+"""Some 18 s of 4 Mbit/s, 2 s of 40 Mbit/s: the group of pictures under way, and what is needed for repair. A quarter of
+the sequence numbers at most, so that none is mistaken for another."""
+MAX_BYTES = 12 * 1024 * 1024
 
 
 class Kept(NamedTuple):

@@ -1,10 +1,12 @@
 """STUN binding requests as ICE uses them (RFC 8489, RFC 8445 section 7.3): parse, verify, answer.
 
-Pure functions over untrusted bytes; the only error is StunError. An ICE-lite agent needs nothing more of STUN: it never
-sends a request. Attributes behind MESSAGE-INTEGRITY are not authenticated and therefore not read, FINGERPRINT excepted.
+Pure functions over untrusted bytes; the only error is StunError. An ICE-lite agent needs little more of STUN: it sends
+no connectivity checks, and a request only to ask whether a peer is at the address that it wants to be reached at.
+Attributes behind MESSAGE-INTEGRITY are not authenticated and therefore not read, FINGERPRINT excepted.
 """
 
 import hmac
+import os
 import zlib
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -18,7 +20,7 @@ MAX_REQUEST_BYTES = 1024
 """Browsers send some 120 bytes; a longer one is not worth a hash."""
 
 BINDING_REQUEST = 0x0001
-_BINDING_RESPONSE = 0x0101
+BINDING_RESPONSE = 0x0101
 _BINDING_ERROR = 0x0111
 ROLE_CONFLICT = 487
 
@@ -26,61 +28,91 @@ _USERNAME = 0x0006
 _MESSAGE_INTEGRITY = 0x0008
 _ERROR_CODE = 0x0009
 _XOR_MAPPED_ADDRESS = 0x0020
+_PRIORITY = 0x0024
 _USE_CANDIDATE = 0x0025
 _FINGERPRINT = 0x8028
 _ICE_CONTROLLED = 0x8029
 _INTEGRITY_BYTES = 20
 _FINGERPRINT_XOR = 0x5354554E
+_PROBE_PRIORITY = (110 << 24 | 0xFFFFFF).to_bytes(4, "big")
+"""As of a peer-reflexive candidate (RFC 8445 section 7.1.1); it orders nothing here."""
 
 _HEADER = Struct("!HHI12s")
 _ATTRIBUTE = Struct("!HH")
 
 
 class StunError(Exception):
-    """Bytes that are no binding request worth an answer."""
+    """Bytes that are neither a binding request worth an answer nor a signed response."""
 
 
 @dataclass(frozen=True, slots=True)
-class BindingRequest:
-    """A well-formed connectivity check; not believed before `verify`."""
+class Signed:
+    """A well-formed message; not believed before `verify`."""
 
     transaction: bytes
+    covered: bytes
+    """What MESSAGE-INTEGRITY covers, its length field already adjusted."""
+    integrity: bytes
+
+    def verify(self, password: bytes) -> bool:
+        """True if the sender knows the password."""
+        return hmac.compare_digest(self.integrity, _hmac(password, self.covered))
+
+
+@dataclass(frozen=True, slots=True)
+class BindingRequest(Signed):
+    """A connectivity check, signed with the password of `local_ufrag`."""
+
     local_ufrag: str
     """The first half of USERNAME: who is meant."""
     nominate: bool
     """USE-CANDIDATE: the controlling peer chose this pair."""
     controlled: bool
     """The peer believes that it is the controlled side, as we always are."""
-    covered: bytes
-    """What MESSAGE-INTEGRITY covers, its length field already adjusted."""
-    integrity: bytes
-
-    def verify(self, password: bytes) -> bool:
-        """True if the sender knows the password of `local_ufrag`."""
-        return hmac.compare_digest(self.integrity, _hmac(password, self.covered))
+    size: int
+    """Bytes of the whole message: nothing that is sent because of it may be longer."""
 
 
 def parse_request(data: bytes) -> BindingRequest:
     """Read a binding request with USERNAME and MESSAGE-INTEGRITY; StunError for all else."""
+    signed, attributes = _parse(data, BINDING_REQUEST)
+    username = attributes.get(_USERNAME)
+    if username is None:
+        raise StunError("no credentials")
+    return BindingRequest(
+        transaction=signed.transaction,
+        covered=signed.covered,
+        integrity=signed.integrity,
+        local_ufrag=username.partition(b":")[0].decode("latin-1"),
+        nominate=_USE_CANDIDATE in attributes,
+        controlled=_ICE_CONTROLLED in attributes,
+        size=len(data),
+    )
+
+
+def is_response(data: bytes) -> bool:
+    """Bytes that say of themselves that they answer a request of ours."""
+    return data[:2] == BINDING_RESPONSE.to_bytes(2, "big")
+
+
+def parse_response(data: bytes) -> Signed:
+    """Read a success response with MESSAGE-INTEGRITY; StunError for all else."""
+    return _parse(data, BINDING_RESPONSE)[0]
+
+
+def _parse(data: bytes, wanted: int) -> tuple[Signed, dict[int, bytes]]:
     if not HEADER_BYTES <= len(data) <= MAX_REQUEST_BYTES:
         raise StunError("length")
     kind, length, magic, transaction = _HEADER.unpack_from(data)
     if magic != MAGIC or length % 4 or length + HEADER_BYTES != len(data):
         raise StunError("header")
-    if kind != BINDING_REQUEST:
-        raise StunError("not a binding request")
+    if kind != wanted:
+        raise StunError("another kind of message")
     attributes, covered = _attributes(data)
-    username, integrity = attributes.get(_USERNAME), attributes.get(_MESSAGE_INTEGRITY)
-    if username is None or integrity is None or len(integrity) != _INTEGRITY_BYTES:
+    integrity = attributes.get(_MESSAGE_INTEGRITY, b"")
+    if len(integrity) != _INTEGRITY_BYTES:
         raise StunError("no credentials")
-    return BindingRequest(
-        transaction=transaction,
-        local_ufrag=username.partition(b":")[0].decode("latin-1"),
-        nominate=_USE_CANDIDATE in attributes,
-        controlled=_ICE_CONTROLLED in attributes,
-        covered=covered,
-        integrity=integrity,
-    )
+    return Signed(transaction, covered, integrity), attributes
 
 
 def _attributes(data: bytes) -> tuple[dict[int, bytes], bytes]:
@@ -108,13 +140,13 @@ def _attributes(data: bytes) -> tuple[dict[int, bytes], bytes]:
 
 
 def build_response(request: BindingRequest, password: bytes, address: Address) -> bytes:
-    """Success: tells the peer its address as we see it. Shorter than any request that earned it."""
+    """Success: tells the peer its address as we see it. No longer than what a check must hold (RFC 8445 7.1)."""
     ip = ip_address(address[0])
     key = MAGIC.to_bytes(4, "big") + request.transaction
     port = address[1] ^ (MAGIC >> 16)
     packed = bytes(a ^ b for a, b in zip(ip.packed, key, strict=False))
     value = bytes((0, 1 if ip.version == 4 else 2)) + port.to_bytes(2, "big") + packed
-    return _message(_BINDING_RESPONSE, request.transaction, _XOR_MAPPED_ADDRESS, value, password)
+    return _message(BINDING_RESPONSE, request.transaction, _XOR_MAPPED_ADDRESS, value, password)
 
 
 def build_role_conflict(request: BindingRequest, password: bytes) -> bytes:
@@ -124,9 +156,15 @@ def build_role_conflict(request: BindingRequest, password: bytes) -> bytes:
 
 
 def build_request(transaction: bytes, attributes: list[tuple[int, bytes]], password: bytes) -> bytes:
-    """A signed binding request. Only peers send these; here for tests and measuring tools."""
+    """A signed binding request."""
     body = b"".join(_attribute(kind, value) for kind, value in attributes)
     return _sign(BINDING_REQUEST, transaction, body, password)
+
+
+def build_probe(transaction: bytes, username: str, password: bytes) -> bytes:
+    """Ask a peer whether it is where it says. It holds what a check must hold, so that every peer answers it."""
+    attributes = [(_USERNAME, username.encode()), (_PRIORITY, _PROBE_PRIORITY), (_ICE_CONTROLLED, os.urandom(8))]
+    return build_request(transaction, attributes, password)
 
 
 def _message(kind: int, transaction: bytes, attribute: int, value: bytes, password: bytes) -> bytes:

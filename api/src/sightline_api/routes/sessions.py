@@ -14,7 +14,7 @@ from sightline_api.auth.caller import Caller, SessionRight
 from sightline_api.authorize import Action
 from sightline_api.door import Door, FrontDoor, User
 from sightline_api.problems import ProblemError, describe, problem_error
-from sightline_api.recorder import USER_LABEL, stream_session, user_label
+from sightline_api.recorder import stream_session, user_label
 from sightline_api.routes.common import Namespace, NamespaceFilter
 from sightline_api.routes.whep import client_of
 from sightline_api.schemas import SessionList, SessionRequest, SessionTicket, SessionView
@@ -24,7 +24,7 @@ from sightline_kube.cluster import Obj
 from sightline_kube.errors import NotFoundError
 from sightline_kube.kinds import STREAM_SESSION
 from sightline_model.base import NAME_PATTERN
-from sightline_model.names import CAMERA_LABEL, new_session_id
+from sightline_model.names import CAMERA_LABEL, USER_LABEL, new_session_id
 from sightline_model.problems import ProblemCode
 from sightline_model.session import SessionRole, Transport
 

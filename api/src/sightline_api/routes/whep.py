@@ -43,6 +43,7 @@ OPENING = (
     _C.TOO_MANY_VIEWERS,
     _C.CAMERA_NOT_READY,
     _C.AGENT_UNAVAILABLE,
+    _C.AGENT_OVERLOADED,
     _C.CLUSTER_UNAVAILABLE,
     _C.SESSION_NOT_FOUND,
     _C.CONFLICT,
@@ -104,6 +105,7 @@ async def post_whep(door: FrontDoor, caller: AnyCaller, camera: CameraAt, reques
     opened = await watch(door, caller, camera, request, offer)
     response = Response(opened.answer, status_code=201, media_type=SDP)
     response.headers["Location"] = session_url(door, request, camera, opened.session_id)
+    response.headers["Accept-Patch"] = TRICKLE
     if opened.etag:
         response.headers["ETag"] = opened.etag
     _add_links(response, door)

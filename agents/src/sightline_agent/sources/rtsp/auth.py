@@ -12,7 +12,10 @@ from dataclasses import dataclass, field
 
 from sightline_agent.sources.credentials import Credentials
 
-_PARAMETER = re.compile(r'([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
+# Looks behind, so that a long word without a value is tried once and not again from each of its letters.
+_PARAMETER = re.compile(r'(?<![A-Za-z0-9_-])([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
+_SEVERAL = re.compile(r",\s*(?=(?:Basic|Digest)\s)", re.IGNORECASE)
+"""Some cameras write all their challenges into one field."""
 _SCHEME = re.compile(r"^\s*([A-Za-z0-9_-]+)(?:\s+(.*))?$", re.DOTALL)
 _HASHES: dict[str, Callable[[bytes], "hashlib._Hash"]] = {
     "SHA-256": hashlib.sha256,
@@ -84,7 +87,8 @@ class Authorizer:
 
 def choose(fields: Sequence[str]) -> Challenge | None:
     """The strongest challenge that we can answer; None where there is none."""
-    found = [challenge for challenge in map(parse, fields) if challenge is not None]
+    separate = [one for field_ in fields for one in _SEVERAL.split(field_)]
+    found = [challenge for challenge in map(parse, separate) if challenge is not None]
     return max(found, key=_strength, default=None)
 
 

@@ -25,6 +25,8 @@ ANSWER_SECONDS = 4.0
 _READ_BYTES = 256 * 1024
 _MAX_EARLY = 4096
 """Packets that may overtake the answer to PLAY; more is no camera."""
+_MAX_EARLY_BYTES = 8 << 20
+_MAX_UNREAD = 16 * 1024
 _DEFAULT_PORTS = {"rtsp": 554, "rtsps": 322}
 _HARMLESS_REQUESTS = ("OPTIONS", "GET_PARAMETER", "SET_PARAMETER")
 
@@ -52,14 +54,22 @@ class Connection:
         self._splitter = Splitter()
         self._sequence = 0
         self._early: list[Packet | Message] = []
+        self._early_bytes = 0
+
+    @property
+    def addresses(self) -> tuple[str, str]:
+        """Our end and the camera's, without ports."""
+        ours, theirs = (self._writer.get_extra_info(name)[0] for name in ("sockname", "peername"))
+        return str(ours), str(theirs)
 
     async def call(self, method: str, url: str, headers: Headers = ()) -> Answer:
         """Send a request and wait for its answer; a challenge is answered once."""
         answer = await self._call(method, url, headers)
         for again in (False, True):
             # A second time only if the camera says that it was the nonce that had expired, not the password.
-            if answer.status.code != 401 or (not self._challenged(answer.message).stale and again):
+            if answer.status.code != 401 or (again and not _stale(answer.message)):
                 break
+            self._challenged(answer.message)
             answer = await self._call(method, url, headers)
         if answer.status.code in (401, 403):
             text = "the camera refuses the user name or the password"
@@ -77,15 +87,22 @@ class Connection:
         self._writer.write(messages.request(method, url, self._sequence, fields))
         return self._sequence
 
+    def send_packet(self, channel: int, data: bytes) -> None:
+        """Send an interleaved packet, unless the camera does not read what it is sent."""
+        if self._writer.transport.get_write_buffer_size() < _MAX_UNREAD:
+            self._writer.write(bytes((0x24, channel)) + len(data).to_bytes(2, "big") + data)
+
     async def receive(self) -> list[Packet | Message]:
         """What comes next; SourceError when the camera hangs up or makes no sense."""
         if self._early:
-            early, self._early = self._early, []
+            early, self._early, self._early_bytes = self._early, [], 0
             return early
         return await self._read()
 
     def reply(self, request: Message) -> None:
-        """Answer a request of the camera."""
+        """Answer a request of the camera; SourceError when it asks and asks but does not read the answers."""
+        if self._writer.transport.get_write_buffer_size() > _MAX_UNREAD:
+            raise SourceError(SourceReason.PROTOCOL_ERROR, "the camera asks but does not read the answers")
         method = request.start.partition(" ")[0]
         line = "200 OK" if method in _HARMLESS_REQUESTS else "501 Not Implemented"
         number = messages.sequence(request)
@@ -123,8 +140,9 @@ class Connection:
                         found = Answer(status, item)
                 elif isinstance(item, Message) and status is None:
                     self.reply(item)
-                elif len(self._early) < _MAX_EARLY:
+                elif len(self._early) < _MAX_EARLY and self._early_bytes < _MAX_EARLY_BYTES:
                     self._early.append(item)
+                    self._early_bytes += len(item.data) if isinstance(item, Packet) else len(item.body)
             if found is not None:
                 return found
 
@@ -158,24 +176,33 @@ async def connect(url: str, fingerprint: str | None, credentials: Credentials | 
     """Open the connection that a URL names; SourceError where there is none to be had."""
     parts = urlsplit(url)
     host, port = _address(url)
+    shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     context = _tls(fingerprint) if parts.scheme == "rtsps" else None
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
             reader, writer = await asyncio.open_connection(host, port, ssl=context, limit=4 * _READ_BYTES)
     except TimeoutError:
-        text = f"{host}:{port} did not answer within {CONNECT_SECONDS:g} s"
+        text = f"{shown} did not answer within {CONNECT_SECONDS:g} s"
         raise SourceError(SourceReason.UNREACHABLE, text) from None
     except socket.gaierror as error:
         raise SourceError(SourceReason.UNREACHABLE, f"the name {host} cannot be resolved") from error
+    except ssl.SSLCertVerificationError as error:
+        text = f"the camera's certificate is not trusted ({error.verify_message}); if it is the camera's own, set "
+        raise SourceError(SourceReason.UNREACHABLE, text + "source.rtsp.fingerprint") from error
     except ssl.SSLError as error:
-        text = f"no secure connection to {host}:{port}: {error.reason or 'handshake failed'}"
+        text = f"no secure connection to {shown}: {error.reason or 'handshake failed'}"
         raise SourceError(SourceReason.UNREACHABLE, text) from error
     except OSError as error:
-        text = f"{host}:{port} cannot be reached: {error.strerror or 'no connection'}"
+        text = f"{shown} cannot be reached: {error.strerror or 'no connection'}"
         raise SourceError(SourceReason.UNREACHABLE, text) from error
     if context is not None and fingerprint is not None:
         _verify(writer, fingerprint)
     return Connection(reader, writer, credentials)
+
+
+def _stale(answer: Message) -> bool:
+    challenge = auth.choose(answer.all("www-authenticate"))
+    return challenge is not None and challenge.stale
 
 
 def _address(url: str) -> tuple[str, int]:

@@ -11,6 +11,9 @@ VERSION = "RTSP/1.0"
 USER_AGENT = "Sightline"
 DEFAULT_TIMEOUT = 60.0
 _STATUS_LINE = re.compile(r"RTSP/\d\.\d (\d{3})(?: (.*))?")
+_ABSOLUTE = re.compile(r"rtsps?:", re.IGNORECASE)
+_PROTOCOLS = {"RTP/AVP/TCP": True, "RTP/AVP": False, "RTP/AVP/UDP": False}
+_PAIR = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 _DIGITS = re.compile(r"[0-9]{1,6}")
 _SHORTEST_TIMEOUT = 2.0
 _LONGEST_TIMEOUT = 3600.0
@@ -30,6 +33,16 @@ class SessionHeader:
 
     id: str
     timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Transport:
+    """Transport: how RTP and RTCP come."""
+
+    interleaved: bool
+    """In the RTSP connection, not over UDP."""
+    numbers: tuple[int, int] | None = None
+    """The two channels, or the camera's two ports; None where it names none."""
 
 
 def request(method: str, url: str, sequence: int, headers: Sequence[tuple[str, str]] = ()) -> bytes:
@@ -62,21 +75,35 @@ def session(value: str) -> SessionHeader:
         digits = _DIGITS.match(number.strip())
         if name.strip().lower() == "timeout" and digits:
             timeout = min(max(float(digits[0]), _SHORTEST_TIMEOUT), _LONGEST_TIMEOUT)
-    return SessionHeader(id_, timeout)
+    # It is sent back in each request: one line, and nothing that is no text.
+    return SessionHeader(id_ if id_.isprintable() else "", timeout)
 
 
-def rtp_channel(transport: str, wanted: int) -> int | None:
-    """The channel of RTP in a Transport field; `wanted` where it names none; None where RTP is not interleaved."""
-    first = transport.split(",")[0]
+def transport(value: str) -> Transport | None:
+    """What a Transport field says; None for what is none of the ways that we ask for."""
+    first = value.split(",")[0]
     parts = [part.strip() for part in first.split(";")]
-    if parts[0].upper() != "RTP/AVP/TCP":
+    interleaved = _PROTOCOLS.get(parts[0].upper())
+    if interleaved is None or "multicast" in map(str.lower, parts):
         return None
+    wanted, limit = ("interleaved", 0xFF) if interleaved else ("server_port", 0xFFFF)
     for part in parts[1:]:
-        name, _, value = part.partition("=")
-        if name.strip().lower() == "interleaved":
-            digits = _DIGITS.match(value.strip())
-            return int(digits[0]) if digits and int(digits[0]) < 256 else None
-    return wanted
+        name, _, pair = part.partition("=")
+        if name.strip().lower() == wanted:
+            numbers = _pair(pair.strip(), limit)
+            if numbers is not None or interleaved:
+                return Transport(interleaved, numbers) if numbers is not None else None
+    return Transport(interleaved)
+
+
+def _pair(text: str, limit: int) -> tuple[int, int] | None:
+    """`4-5`, or `4` for itself and the next."""
+    match = _PAIR.match(text)
+    if match is None:
+        return None
+    first = int(match[1])
+    second = int(match[2]) if match[2] else first + 1
+    return (first, second) if max(first, second) <= limit else None
 
 
 def methods(public: str) -> frozenset[str]:
@@ -92,16 +119,19 @@ def join(base: str, control: str) -> str:
     """
     if control in ("", "*"):
         return base
-    if urlsplit(control).scheme in ("rtsp", "rtsps"):
+    if _ABSOLUTE.match(control):
         return control
     return f"{base.rstrip('/')}/{control.lstrip('/')}"
 
 
 def clean_url(url: str) -> str | None:
-    """A URL from the camera that may be sent back to it: no user name, no spaces, no line breaks."""
-    if len(url) > 2048 or not url.isprintable() or " " in url:
+    """A URL from the camera that may be sent back to it: no user name, no spaces, quotes or line breaks."""
+    if len(url) > 2048 or not url.isprintable() or " " in url or '"' in url:
         return None
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
     if parts.scheme not in ("rtsp", "rtsps") or not parts.netloc:
         return None
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

@@ -66,7 +66,9 @@ def parse(text: str) -> Description:
 
 def _section(value: str) -> _Section:
     words = value.split()
-    formats = [int(word) for word in words[3:] if word.isascii() and word.isdigit() and int(word[:4]) < 128]
+    formats = [
+        int(word) for word in words[3:] if word.isascii() and word.isdigit() and len(word) <= 3 and int(word) < 128
+    ]
     return _Section(words[0].lower() if words else "", formats)
 
 

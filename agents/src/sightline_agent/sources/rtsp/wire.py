@@ -47,47 +47,57 @@ class Splitter:
     """Bytes in, packets and messages out."""
 
     def __init__(self) -> None:
-        self._buffer = b""
+        self._buffer = bytearray()
+        self._wanted = 0
+        """Bytes without which the item that has begun cannot be whole: fewer are not looked at."""
 
     def feed(self, data: bytes) -> list[Packet | Message]:
         """What is complete now; WireError where the stream makes no sense."""
-        buffer = self._buffer + data if self._buffer else data
+        buffer = data
+        if self._buffer:
+            self._buffer += data
+            if len(self._buffer) < self._wanted:
+                return []
+            buffer = bytes(self._buffer)
         position, found = 0, list[Packet | Message]()
         while position < len(buffer):
+            if buffer[position] in b"\r\n":  # some servers end a body with one line break too many
+                position += 1
+                continue
             item, size = _packet(buffer, position) if buffer[position] == _DOLLAR else _message(buffer, position)
-            if item is None and size == 0:
+            if item is None:
+                self._wanted = size
                 break
             position += size
-            if item is not None:
-                found.append(item)
-        self._buffer = buffer[position:]
+            found.append(item)
+        self._buffer = bytearray(buffer[position:])
         return found
 
 
 def _packet(buffer: bytes, position: int) -> tuple[Packet | None, int]:
+    """The packet and its size; None and the size that is wanted while it is not whole."""
     if len(buffer) - position < _FRAME_HEADER:
-        return None, 0
+        return None, _FRAME_HEADER
     size = int.from_bytes(buffer[position + 2 : position + 4], "big")
     end = position + _FRAME_HEADER + size
     if len(buffer) < end:
-        return None, 0
+        return None, _FRAME_HEADER + size
     return Packet(buffer[position + 1], buffer[position + _FRAME_HEADER : end]), _FRAME_HEADER + size
 
 
 def _message(buffer: bytes, position: int) -> tuple[Message | None, int]:
-    if buffer[position] in b"\r\n":  # some servers end a body with one line break too many
-        return None, 1
+    """As `_packet`."""
     _require_text(buffer[position : position + _LONGEST_METHOD])
     end = buffer.find(_END, position, position + MAX_HEAD + len(_END))
     if end < 0:
         if len(buffer) - position > MAX_HEAD:
             raise WireError("a message without an end")
-        return None, 0
+        return None, 0  # unknown
     start, headers = _head(buffer[position:end])
     size = _content_length(headers)
     body = end + len(_END)
     if len(buffer) < body + size:
-        return None, 0
+        return None, body + size - position
     return Message(start, headers, buffer[body : body + size]), body + size - position
 
 

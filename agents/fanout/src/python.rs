@@ -1,0 +1,293 @@
+//! The module for Python: takes the objects of `sightline_agent.transport.fanout` apart, and lets go of the interpreter.
+
+#![allow(clippy::needless_pass_by_value)] // what Python passes is taken apart into owned values
+
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::os::fd::RawFd;
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyTuple};
+
+use crate::fanout::{self, Events, Limits, TooLong};
+use crate::pace::Pace;
+use crate::ring::Chunk;
+use crate::srtp::{Profile, Srtp};
+use crate::stream::{Rtx, Settings};
+use crate::wire::{Errno, Message, Method, Sockets, Wire};
+
+/// Grows with each change that the Python side has to know.
+const INTERFACE: u32 = 3;
+
+#[derive(FromPyObject)]
+struct PyLimits {
+    ring_packets: u64,
+    ring_bytes: usize,
+    max_payload: usize,
+    resend_burst: f64,
+    resend_share: f64,
+    window: u64,
+    segments: u16,
+}
+
+#[derive(FromPyObject)]
+struct PyPace {
+    rate: f64,
+    slice_least: usize,
+    slice_most: usize,
+    tick_most: usize,
+    stuck: f64,
+    backlog: u64,
+    skip: u64,
+    refresh_step: u32,
+}
+
+#[derive(FromPyObject)]
+struct PyKeys<'py> {
+    profile: String,
+    key: Bound<'py, PyBytes>,
+    salt: Bound<'py, PyBytes>,
+}
+
+#[derive(FromPyObject)]
+struct PyViewer<'py> {
+    address: (String, u16),
+    keys: PyKeys<'py>,
+    ssrc: u32,
+    payload_type: u8,
+    rtx_ssrc: u32,
+    rtx_payload_type: u8,
+}
+
+#[derive(FromPyObject)]
+struct PyChunk<'py> {
+    payloads: Bound<'py, PyTuple>,
+    timestamp: u32,
+    last: bool,
+    key: bool,
+}
+
+/// A socket's descriptor, or something that is called like `socket.sendto`.
+#[derive(FromPyObject)]
+enum Link {
+    Descriptor(RawFd),
+    Callable(Py<PyAny>),
+}
+
+/// The links of one call.
+struct Outlets {
+    links: Vec<Link>,
+    sockets: Sockets,
+    /// What a callable raised that is no OSError.
+    error: Option<PyErr>,
+}
+
+impl Outlets {
+    fn new(links: Vec<Link>) -> Self {
+        let descriptor = |link: &Link| match link {
+            Link::Descriptor(descriptor) => *descriptor,
+            Link::Callable(_) => -1,
+        };
+        let sockets = Sockets(links.iter().map(descriptor).collect());
+        Self { links, sockets, error: None }
+    }
+
+    fn finish(self) -> PyResult<()> {
+        self.error.map_or(Ok(()), Err)
+    }
+}
+
+impl Wire for Outlets {
+    fn batches(&self, link: usize) -> bool {
+        matches!(self.links.get(link), Some(Link::Descriptor(_)))
+    }
+
+    fn send_many(&mut self, link: usize, buffer: &[u8], messages: &[Message]) -> Result<usize, Errno> {
+        self.sockets.send_many(link, buffer, messages)
+    }
+
+    fn send_one(&mut self, link: usize, packet: &[u8], address: &SocketAddr) -> Result<(), Errno> {
+        let Some(Link::Callable(sendto)) = self.links.get(link) else {
+            return self.sockets.send_one(link, packet, address);
+        };
+        Python::attach(|py| {
+            let to = (address.ip().to_string(), address.port());
+            let Err(error) = sendto.call1(py, (PyBytes::new(py, packet), to)) else { return Ok(()) };
+            let number = error.value(py).getattr("errno").and_then(|number| number.extract::<Option<i32>>());
+            let Ok(number) = number else {
+                self.error.get_or_insert(error);
+                return Err(Errno(libc::EIO));
+            };
+            // BlockingIOError raised without a number has none.
+            Err(Errno(number.unwrap_or(libc::EAGAIN)))
+        })
+    }
+}
+
+fn socket_address(host: &str, port: u16) -> PyResult<SocketAddr> {
+    let wrong = || PyValueError::new_err("not an IP address");
+    if let Some((host, scope)) = host.split_once('%') {
+        let scope = scope.parse().map_err(|_| wrong())?;
+        return Ok(SocketAddrV6::new(host.parse().map_err(|_| wrong())?, port, 0, scope).into());
+    }
+    Ok((host.parse::<IpAddr>().map_err(|_| wrong())?, port).into())
+}
+
+/// Encrypts and sends each chunk to every viewer. Not thread-safe: a second call meanwhile raises RuntimeError.
+#[pyclass]
+struct FanOut(fanout::FanOut);
+
+#[pymethods]
+impl FanOut {
+    /// `method`: `gso`, `sendmmsg` or `sendto`; the best that works here when it is None.
+    #[new]
+    #[pyo3(signature = (limits, pace, method = None))]
+    fn new(limits: PyLimits, pace: PyPace, method: Option<&str>) -> PyResult<Self> {
+        let method = match method {
+            None => Method::probe(),
+            Some(name) => Method::named(name).ok_or_else(|| PyValueError::new_err("no such method"))?,
+        };
+        let limits = Limits {
+            ring_packets: limits.ring_packets,
+            ring_bytes: limits.ring_bytes,
+            max_payload: limits.max_payload,
+            resend_burst: limits.resend_burst,
+            resend_share: limits.resend_share,
+            window: limits.window,
+            segments: limits.segments,
+        };
+        let pace = Pace {
+            rate: pace.rate,
+            slice_least: pace.slice_least,
+            slice_most: pace.slice_most,
+            tick_most: pace.tick_most,
+            stuck: pace.stuck,
+            backlog: pace.backlog,
+            skip: pace.skip,
+            refresh_step: pace.refresh_step,
+        };
+        Ok(Self(fanout::FanOut::new(limits, pace, method)))
+    }
+
+    #[getter]
+    fn method(&self) -> &'static str {
+        self.0.method().name()
+    }
+
+    /// `numbers`: first sequence number, first one of RTX, what is added to timestamps. Raises ValueError for keys that
+    /// do not fit their profile and for addresses that are none.
+    fn add(&mut self, viewer: PyViewer<'_>, link: usize, numbers: (u64, u64, u32)) -> PyResult<u64> {
+        let refused = || PyValueError::new_err("these keys fit no profile");
+        let keys = viewer.keys;
+        let profile = Profile::named(&keys.profile).ok_or_else(refused)?;
+        let srtp = Srtp::new(profile, keys.key.as_bytes(), keys.salt.as_bytes()).map_err(|_| refused())?;
+        let rtx = (viewer.rtx_payload_type != 0).then_some(Rtx {
+            ssrc: viewer.rtx_ssrc,
+            payload_type: viewer.rtx_payload_type,
+            next: numbers.1,
+        });
+        if rtx.is_some() && viewer.rtx_ssrc == viewer.ssrc {
+            // Two counters over one SSRC would use indices twice.
+            return Err(PyValueError::new_err("RTX needs an SSRC of its own"));
+        }
+        let (host, port) = viewer.address;
+        Ok(self.0.add(Settings {
+            link,
+            address: socket_address(&host, port)?,
+            srtp,
+            ssrc: viewer.ssrc,
+            payload_type: viewer.payload_type,
+            rtx,
+            sequence: numbers.0,
+            timestamp_offset: numbers.2,
+        }))
+    }
+
+    fn remove(&mut self, handle: u64) {
+        self.0.remove(handle);
+    }
+
+    #[pyo3(name = "move")]
+    fn redirect(&mut self, handle: u64, address: (String, u16), link: usize) -> PyResult<()> {
+        self.0.redirect(handle, link, socket_address(&address.0, address.1)?);
+        Ok(())
+    }
+
+    /// Lets a viewer begin again at a packet of the ring, by its index; whether that is possible.
+    fn burst(&mut self, handle: u64, index: u64, now: f64) -> bool {
+        self.0.burst(handle, index, now)
+    }
+
+    /// A slice for each viewer who is behind; `group` is where the newest group of pictures begins, if there is one.
+    fn catch_up(&mut self, py: Python<'_>, links: Vec<Link>, group: Option<u64>, now: f64) -> PyResult<Report> {
+        let mut wire = Outlets::new(links);
+        let events = py.detach(|| self.0.catch_up(&mut wire, group, now));
+        wire.finish()?;
+        Ok(self.report(events))
+    }
+
+    /// Sends a chunk to all who are neither waiting for a key frame nor behind.
+    fn send(&mut self, py: Python<'_>, chunk: PyChunk<'_>, links: Vec<Link>, now: f64) -> PyResult<Report> {
+        let mut packets = Chunk::new(chunk.timestamp, chunk.last, chunk.key);
+        for payload in chunk.payloads.iter_borrowed() {
+            packets.push(payload.cast::<PyBytes>()?.as_bytes());
+        }
+        let count = links.len();
+        let mut wire = Outlets::new(links);
+        let events = py
+            .detach(|| self.0.send(&mut wire, count, packets, now))
+            .map_err(|TooLong| PyValueError::new_err("a payload is longer than a packet can be"))?;
+        wire.finish()?;
+        Ok(self.report(events))
+    }
+
+    fn resend(&mut self, py: Python<'_>, handle: u64, numbers: Vec<u16>, links: Vec<Link>) -> PyResult<()> {
+        let mut wire = Outlets::new(links);
+        py.detach(|| self.0.resend(&mut wire, handle, &numbers));
+        wire.finish()
+    }
+
+    /// Packets, octets, last timestamp, resent, dropped, when the last one was sent; None for unknown handles.
+    fn stats(&self, handle: u64) -> Option<(u64, u64, u32, u64, u64, f64)> {
+        let counters = self.0.stream(handle)?.counters;
+        Some((
+            counters.packets,
+            counters.octets,
+            counters.last_timestamp,
+            counters.resent,
+            counters.dropped,
+            counters.last_sent,
+        ))
+    }
+
+    /// Packets, octets, resent, dropped, refused, bursts, delayed, skipped.
+    fn totals(&self) -> (u64, u64, u64, u64, u64, u64, u64, u64) {
+        let totals = self.0.totals();
+        (
+            totals.packets,
+            totals.octets,
+            totals.resent,
+            totals.dropped,
+            totals.refused,
+            totals.bursts,
+            totals.delayed,
+            totals.skipped,
+        )
+    }
+}
+
+/// Handles of those who got their first packet, and of those who never get one again; whether anybody is behind.
+type Report = (Vec<u64>, Vec<u64>, bool);
+
+impl FanOut {
+    fn report(&self, events: Events) -> Report {
+        (events.started, events.failed, self.0.anybody_behind())
+    }
+}
+
+#[pymodule]
+fn sightline_fanout(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("INTERFACE", INTERFACE)?;
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_class::<FanOut>()
+}

@@ -1,0 +1,139 @@
+//! The system calls, and the crate's only `unsafe` code: one datagram, or many datagrams in one call.
+//!
+//! From outside all of it is safe: buffers are slices, and what the kernel is given points into them or into this
+//! function's own stack, and only for the time of the call. Nothing here blocks.
+
+use std::io;
+use std::mem::{size_of, zeroed};
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+
+use crate::wire::{Errno, Message};
+
+/// Messages per call; what they need lies on the stack.
+const BATCH: usize = 64;
+/// Room for one control message of two bytes: 24 where `size_t` has 64 bits.
+const CONTROL_BYTES: usize = 32;
+
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+struct Control([u8; CONTROL_BYTES]);
+
+/// `sockaddr_in` or `sockaddr_in6`, whichever it is, with its length.
+#[derive(Clone, Copy)]
+struct Name {
+    storage: libc::sockaddr_in6,
+    length: libc::socklen_t,
+}
+
+impl Name {
+    fn empty() -> Self {
+        // SAFETY: sockaddr_in6 is plain integers, for which all zeros are valid.
+        Self { storage: unsafe { zeroed() }, length: 0 }
+    }
+
+    fn new(address: &SocketAddr) -> Self {
+        let mut name = Self::empty();
+        match address {
+            SocketAddr::V4(v4) => {
+                let inet = libc::sockaddr_in {
+                    sin_family: libc::AF_INET as libc::sa_family_t,
+                    sin_port: v4.port().to_be(),
+                    sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(v4.ip().octets()) },
+                    sin_zero: [0; 8],
+                };
+                const { assert!(size_of::<libc::sockaddr_in>() <= size_of::<libc::sockaddr_in6>()) };
+                // SAFETY: the target is at least as large (asserted) and as aligned, and nobody else sees it.
+                unsafe { (&raw mut name.storage).cast::<libc::sockaddr_in>().write(inet) };
+                name.length = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+            }
+            SocketAddr::V6(v6) => {
+                name.storage.sin6_family = libc::AF_INET6 as libc::sa_family_t;
+                name.storage.sin6_port = v6.port().to_be();
+                name.storage.sin6_flowinfo = v6.flowinfo();
+                name.storage.sin6_addr.s6_addr = v6.ip().octets();
+                name.storage.sin6_scope_id = v6.scope_id();
+                name.length = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
+            }
+        }
+        name
+    }
+}
+
+fn last_error() -> Errno {
+    Errno(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
+}
+
+/// Sends one datagram.
+///
+/// # Errors
+/// What the kernel says; EAGAIN when the socket is full.
+pub fn send_one(fd: RawFd, packet: &[u8], address: &SocketAddr) -> Result<(), Errno> {
+    let name = Name::new(address);
+    // SAFETY: packet and name live until the call returns, and their lengths are theirs; the kernel only reads them.
+    let sent = unsafe {
+        libc::sendto(
+            fd,
+            packet.as_ptr().cast(),
+            packet.len(),
+            libc::MSG_DONTWAIT,
+            (&raw const name.storage).cast(),
+            name.length,
+        )
+    };
+    if sent < 0 { Err(last_error()) } else { Ok(()) }
+}
+
+/// Sends the first messages of many in one call; how many the kernel took, at least one.
+///
+/// A message of several packets leaves as one segmented datagram (UDP_SEGMENT).
+///
+/// # Errors
+/// What the kernel says about the first message.
+///
+/// # Panics
+/// When a message lies outside the buffer.
+pub fn send_many(fd: RawFd, buffer: &[u8], messages: &[Message]) -> Result<usize, Errno> {
+    let count = messages.len().min(BATCH);
+    let mut names = [Name::empty(); BATCH];
+    let mut controls = [Control([0; CONTROL_BYTES]); BATCH];
+    // SAFETY: both are plain integers and pointers, for which all zeros are valid.
+    let mut parts: [libc::iovec; BATCH] = unsafe { zeroed() };
+    // SAFETY: the same.
+    let mut headers: [libc::mmsghdr; BATCH] = unsafe { zeroed() };
+    for (i, message) in messages[..count].iter().enumerate() {
+        let data = &buffer[message.offset..message.offset + message.length];
+        names[i] = Name::new(&message.address);
+        parts[i] = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
+        let header = &mut headers[i].msg_hdr;
+        header.msg_name = (&raw mut names[i].storage).cast();
+        header.msg_namelen = names[i].length;
+        header.msg_iov = &raw mut parts[i];
+        header.msg_iovlen = 1;
+        if message.packets > 1 {
+            header.msg_control = controls[i].0.as_mut_ptr().cast();
+            write_segment_size(header, message.segment);
+        }
+    }
+    // SAFETY: `count` headers are filled in; what they point to (buffer, names, parts, controls) lives and stays where
+    // it is until the call returns. The kernel writes nothing but the headers' msg_len.
+    let sent = unsafe { libc::sendmmsg(fd, headers.as_mut_ptr(), count as libc::c_uint, libc::MSG_DONTWAIT as _) };
+    usize::try_from(sent).map_err(|_| last_error())
+}
+
+fn write_segment_size(header: &mut libc::msghdr, segment: u16) {
+    let size = size_of::<u16>() as libc::c_uint;
+    // SAFETY: CMSG_SPACE only calculates.
+    let space = unsafe { libc::CMSG_SPACE(size) } as usize;
+    debug_assert!(space <= CONTROL_BYTES);
+    header.msg_controllen = space as _;
+    // SAFETY: msg_control points to CONTROL_BYTES zeroed bytes aligned for a cmsghdr, and msg_controllen says that one
+    // control message of two bytes fits; so CMSG_FIRSTHDR is not null and CMSG_DATA lies within.
+    unsafe {
+        let control = libc::CMSG_FIRSTHDR(header);
+        (*control).cmsg_level = libc::SOL_UDP;
+        (*control).cmsg_type = libc::UDP_SEGMENT;
+        (*control).cmsg_len = libc::CMSG_LEN(size) as _;
+        libc::CMSG_DATA(control).cast::<u16>().write_unaligned(segment);
+    }
+}

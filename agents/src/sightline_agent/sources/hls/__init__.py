@@ -1,0 +1,1 @@
+"""HLS playlists (RFC 8216): read, followed, and their segments taken apart."""

@@ -1,0 +1,219 @@
+"""HLS playlists (RFC 8216) as values. Pure: any text gives a playlist or a PlaylistError.
+
+What matters for one picture stream is read; renditions of sound and subtitles, dates and hints of low-latency servers
+are passed over.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import urljoin, urlsplit
+
+MAX_SEGMENTS = 20_000
+_ATTRIBUTE = re.compile(r'([A-Z0-9-]+)=("[^"]*"|[^",]*)(?:,|$)')
+_RANGE = re.compile(r"([0-9]{1,18})(?:@([0-9]{1,18}))?")
+_H264 = ("avc1", "avc3")
+_OTHER_VIDEO = ("hvc1", "hev1", "av01", "vp08", "vp09", "dvh1", "dvhe")
+
+
+class PlaylistError(ValueError):
+    """No playlist, or one that asks for what is not done here; the text holds no address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Bytes at an address: all of them, or `length` bytes from `start` on."""
+
+    url: str
+    start: int = 0
+    length: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """AES-128 key of a segment; without `iv` its number is the initialization vector."""
+
+    url: str
+    iv: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One piece of media."""
+
+    number: int
+    part: Part
+    seconds: float
+    anew: bool
+    """Its clock is not that of the one before."""
+    head: Part | None
+    """What has to be read before it (fragmented MP4)."""
+    key: Key | None
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """The segments that are there now."""
+
+    segments: tuple[Segment, ...]
+    target_seconds: float
+    ended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One quality."""
+
+    url: str
+    bandwidth: int
+    codecs: tuple[str, ...]
+
+    @property
+    def playable(self) -> bool:
+        """H.264, or nothing said."""
+        if any(codec.startswith(_H264) for codec in self.codecs):
+            return True
+        return not any(codec.startswith(_OTHER_VIDEO) for codec in self.codecs)
+
+
+@dataclass(frozen=True, slots=True)
+class Master:
+    """The qualities that are offered."""
+
+    variants: tuple[Variant, ...]
+
+    def best(self) -> Variant | None:
+        """The playable one with the most bits; None where none is playable."""
+        playable = [variant for variant in self.variants if variant.playable]
+        return max(playable, key=lambda variant: variant.bandwidth, default=None)
+
+
+def parse(text: str, url: str) -> Master | Media:
+    """What the playlist at `url` says; PlaylistError."""
+    lines = [line.strip() for line in text.lstrip("\ufeff").splitlines()]
+    if not lines or not lines[0].startswith("#EXTM3U"):
+        raise PlaylistError("there is no HLS playlist at this address")
+    if any(line.startswith("#EXT-X-STREAM-INF:") for line in lines):
+        return Master(tuple(_variants(lines, url)))
+    return _Reader(url).read(lines)
+
+
+def _variants(lines: list[str], url: str) -> Iterator[Variant]:
+    pending: dict[str, str] | None = None
+    for line in lines:
+        if line.startswith("#EXT-X-STREAM-INF:"):
+            pending = _attributes(line)
+        elif line and not line.startswith("#") and pending is not None:
+            codecs = tuple(codec.strip().lower() for codec in pending.get("CODECS", "").split(",") if codec.strip())
+            yield Variant(_resolve(url, line), int(_number(pending.get("BANDWIDTH", ""))), codecs)
+            pending = None
+
+
+class _Reader:
+    """State between the lines of a media playlist."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._target = 0.0
+        self._number = 0
+        self._ended = False
+        self._anew = False
+        self._seconds = 0.0
+        self._range: tuple[int, int | None] | None = None
+        self._behind: dict[str, int] = {}
+        """Where the last byte range of each address ended."""
+        self._head: Part | None = None
+        self._key: Key | None = None
+        self._segments: list[Segment] = []
+
+    def read(self, lines: list[str]) -> Media:
+        for line in lines:
+            if line.startswith("#EXT"):
+                self._tag(line)
+            elif line and not line.startswith("#"):
+                self._segment(line)
+        if not self._target and not self._segments:
+            raise PlaylistError("the HLS playlist names no segments")
+        target = self._target or max(segment.seconds for segment in self._segments)
+        return Media(tuple(self._segments), target, self._ended)
+
+    def _tag(self, line: str) -> None:
+        name, _, value = line.partition(":")
+        match name:
+            case "#EXT-X-TARGETDURATION":
+                self._target = _number(value)
+            case "#EXT-X-MEDIA-SEQUENCE":
+                self._number = int(_number(value))
+            case "#EXT-X-ENDLIST":
+                self._ended = True
+            case "#EXT-X-DISCONTINUITY":
+                self._anew = True
+            case "#EXTINF":
+                self._seconds = _number(value.partition(",")[0])
+            case "#EXT-X-BYTERANGE":
+                self._range = _range(value)
+            case "#EXT-X-MAP":
+                self._head = self._map(_attributes(line))
+            case "#EXT-X-KEY":
+                self._key = self._encryption(_attributes(line))
+
+    def _map(self, attributes: dict[str, str]) -> Part:
+        url = _resolve(self._url, attributes.get("URI", ""))
+        if "BYTERANGE" not in attributes:
+            return Part(url)
+        length, start = _range(attributes["BYTERANGE"])
+        return Part(url, start or 0, length)
+
+    def _encryption(self, attributes: dict[str, str]) -> Key | None:
+        method = attributes.get("METHOD", "NONE")
+        if method == "NONE":
+            return None
+        if method != "AES-128" or attributes.get("KEYFORMAT", "identity") != "identity":
+            raise PlaylistError("the HLS stream is protected (DRM)")
+        iv = None
+        if "IV" in attributes:
+            digits = attributes["IV"].lower().removeprefix("0x")
+            if not re.fullmatch(r"[0-9a-f]{1,32}", digits):
+                raise PlaylistError("the HLS playlist holds a key that is none")
+            iv = int(digits, 16).to_bytes(16, "big")
+        return Key(_resolve(self._url, attributes.get("URI", "")), iv)
+
+    def _segment(self, line: str) -> None:
+        if len(self._segments) >= MAX_SEGMENTS:
+            raise PlaylistError(f"the HLS playlist has more than {MAX_SEGMENTS} segments")
+        url = _resolve(self._url, line)
+        part = Part(url)
+        if self._range is not None:
+            length, start = self._range
+            part = Part(url, self._behind.get(url, 0) if start is None else start, length)
+            self._behind[url] = part.start + length
+        number = self._number + len(self._segments)
+        self._segments.append(Segment(number, part, self._seconds, self._anew, self._head, self._key))
+        self._anew, self._range, self._seconds = False, None, 0.0
+
+
+def _attributes(line: str) -> dict[str, str]:
+    return {name: value.strip('"') for name, value in _ATTRIBUTE.findall(line.partition(":")[2])}
+
+
+def _range(text: str) -> tuple[int, int | None]:
+    found = _RANGE.fullmatch(text.strip())
+    if found is None:
+        raise PlaylistError("the HLS playlist holds a byte range that is none")
+    return int(found[1]), int(found[2]) if found[2] else None
+
+
+def _number(text: str) -> float:
+    found = re.fullmatch(r"[0-9]{1,15}(\.[0-9]*)?", text.strip())
+    return float(found[0]) if found else 0.0
+
+
+def _resolve(base: str, reference: str) -> str:
+    try:
+        url = urljoin(base, reference)
+        scheme = urlsplit(url).scheme
+    except ValueError:
+        scheme = ""
+    if scheme not in ("http", "https"):
+        raise PlaylistError("the HLS playlist holds an address that is not http or https")
+    return url

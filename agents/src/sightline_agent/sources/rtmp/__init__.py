@@ -1,0 +1,1 @@
+"""Pulling from an RTMP server: values, chunks, video messages, and the conversation."""

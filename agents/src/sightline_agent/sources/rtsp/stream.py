@@ -1,0 +1,239 @@
+"""The stream between PLAY and TEARDOWN: packets to chunks, signs of life in both directions, and its end.
+
+RTP payloads go on as they come, without waiting for a frame to be whole. A missing packet is waited for as long as
+`REORDER_SECONDS`, then counted and passed over; what is left of its frame goes on. Packets are taken in callbacks of
+the event loop; what goes wrong there ends `run` by its timeout.
+"""
+
+import asyncio
+from collections.abc import Iterable
+
+import structlog
+
+from sightline_agent.media import rtp
+from sightline_agent.media.assembler import Assembler
+from sightline_agent.media.frames import Chunk, VideoFormat
+from sightline_agent.sources.base import Sink, SourceError
+from sightline_agent.sources.rtsp import messages
+from sightline_agent.sources.rtsp.client import Connection
+from sightline_agent.sources.rtsp.feedback import Reception
+from sightline_agent.sources.rtsp.handshake import Playing, Way
+from sightline_agent.sources.rtsp.wire import Message, Packet
+from sightline_model.reasons import SourceReason
+
+STALL_SECONDS = 5.0
+KEY_FRAME_SECONDS = 30.0
+REORDER_SECONDS = 0.05
+_BYE_SECONDS = 1.0
+"""A goodbye is believed when nothing comes after it: some cameras only change their SSRC."""
+_REPORT_SECONDS = 5.0
+_TICK_SECONDS = 1.0
+_WINDOWS = {Way.TCP: 16, Way.UDP: 128}
+"""Packets that may overtake a missing one."""
+
+_log = structlog.get_logger(__name__)
+
+
+class NoMediaError(SourceError):
+    """The camera plays, as it says, but nothing came."""
+
+    def __init__(self, way: Way) -> None:
+        text = f"the camera accepts the connection but sends no pictures over {way}"
+        if way is Way.UDP:
+            text += "; a firewall may be in between"
+        super().__init__(SourceReason.NO_FRAMES, text)
+        self.way = way
+
+
+class Stream:
+    """One PLAY's worth of pictures."""
+
+    def __init__(self, connection: Connection, playing: Playing, reception: Reception, sink: Sink) -> None:
+        self._connection = connection
+        self._playing = playing
+        self._reception = reception
+        self._sink = sink
+        self._loop = asyncio.get_running_loop()
+        self._limit = asyncio.timeout_at(None)
+        self._error: SourceError | None = None
+        self._assembler = Assembler(playing.track.parameter_sets)
+        self._reorderer = rtp.Reorderer(_WINDOWS[playing.way])
+        self._patience: asyncio.TimerHandle | None = None
+        self._ticker: asyncio.TimerHandle | None = None
+        self._told: VideoFormat | None = None
+        self._first_at: float | None = None
+        self._key_seen = False
+        self._bye = False
+        self._malformed = 0
+        self._keep_alive = playing.keep_alive
+        self._keep_alive_every = playing.session.timeout / 2
+        self._keep_alive_at = self._loop.time() + self._keep_alive_every
+        self._report_at = self._loop.time() + _REPORT_SECONDS
+        self._asked: int | None = None
+
+    async def run(self, first_by: float) -> None:
+        """Deliver until cancelled or SourceError; the first packet must come before `first_by`."""
+        udp = self._playing.udp
+        try:
+            async with self._limit:
+                self._until(first_by)
+                self._tick()
+                if udp is not None:
+                    udp.start(self._media, self._control)
+                while True:
+                    self._interleaved(await self._connection.receive())
+        except TimeoutError:
+            raise (self._error or self._silence()) from None
+        finally:
+            for timer in (self._patience, self._ticker):
+                if timer is not None:
+                    timer.cancel()
+            _log.debug(
+                "rtsp stream ended",
+                way=self._playing.way,
+                lost=self._reorderer.lost,
+                late=self._reorderer.late,
+                malformed=self._malformed,
+                dropped=self._assembler.dropped,
+                foreign=udp.foreign if udp is not None else 0,
+            )
+
+    # What comes
+
+    def _interleaved(self, items: Iterable[Packet | Message]) -> None:
+        media: list[bytes] = []
+        rtp_channel, rtcp_channel = self._playing.channels
+        for item in items:
+            if isinstance(item, Message):
+                self._message(item)
+            elif self._playing.udp is not None:
+                continue
+            elif item.channel == rtp_channel:
+                media.append(item.data)
+            elif item.channel == rtcp_channel:
+                self._control([item.data])
+        if media:
+            self._media(media)
+
+    def _media(self, packets: list[bytes]) -> None:
+        now = self._loop.time()
+        pictures = False
+        for data in packets:
+            pictures = self._packet(data, now) or pictures
+        if pictures:
+            self._until(now + STALL_SECONDS)
+            self._bye = False
+            self._first_at = self._first_at if self._first_at is not None else now
+        self._await_missing()
+        self._deliver(now)
+
+    def _packet(self, data: bytes, now: float) -> bool:
+        """Digest a packet; True if there was a part of a picture in it."""
+        try:
+            packet = rtp.parse(data)
+        except rtp.RtpError:
+            self._malformed += 1
+            return False
+        if packet.payload_type != self._playing.track.payload_type:
+            return False
+        self._reception.packet(packet, now)
+        self._push(self._reorderer.push(packet))
+        return bool(packet.payload)
+
+    def _push(self, packets: list[tuple[rtp.RtpPacket, bool]]) -> None:
+        for ready, gap in packets:
+            if ready.payload:
+                self._assembler.push(ready.payload, ready.timestamp, ready.marker, gap)
+
+    def _await_missing(self) -> None:
+        if self._reorderer.waiting and self._patience is None:
+            self._patience = self._loop.call_later(REORDER_SECONDS, self._go_on)
+        elif not self._reorderer.waiting and self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def _go_on(self) -> None:
+        """The missing packet does not come any more."""
+        self._patience = None
+        self._push(self._reorderer.give_up())
+        self._await_missing()
+        self._deliver(self._loop.time())
+
+    def _control(self, packets: list[bytes]) -> None:
+        now = self._loop.time()
+        for data in packets:
+            if self._reception.control(data, now) and self._first_at is not None and not self._bye:
+                self._bye = True
+                self._until(now + _BYE_SECONDS)
+
+    def _message(self, message: Message) -> None:
+        status = messages.status(message)
+        if status is None:
+            self._connection.reply(message)
+            return
+        if messages.sequence(message) != self._asked:
+            return
+        if status.code == 401 and self._connection.renew(message):
+            self._keep_alive_at = min(self._keep_alive_at, self._loop.time() + 1.0)  # the nonce had expired: soon again
+        elif status.code in (405, 501, 551):
+            self._keep_alive = "OPTIONS"
+        elif status.code == 454:
+            raise SourceError(SourceReason.UNREACHABLE, "the camera has ended the session")
+
+    # What goes on
+
+    def _deliver(self, now: float) -> None:
+        chunks = self._assembler.take()
+        playable = self._assembler.playable
+        if self._first_at is not None and playable.problem:
+            self._fail(SourceError(SourceReason.CODEC_UNSUPPORTED, f"the camera sends {playable.problem}"))
+            return
+        if not self._key_seen:
+            self._look_for_key(chunks, now)
+        if not self._assembler.decodable or playable.doubtful:
+            return
+        if self._told != self._assembler.format:  # at the beginning, and when the camera changes its resolution
+            self._told = self._assembler.format
+            self._sink.start(self._told)
+        for chunk in chunks:
+            self._sink.write(chunk)
+
+    def _look_for_key(self, chunks: list[Chunk], now: float) -> None:
+        self._key_seen = any(chunk.key for chunk in chunks)
+        if not self._key_seen and self._first_at is not None and now - self._first_at > KEY_FRAME_SECONDS:
+            text = f"the camera sent no key frame in {KEY_FRAME_SECONDS:g} s"
+            self._fail(SourceError(SourceReason.NO_FRAMES, text))
+
+    # Signs of life
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        self._ticker = self._loop.call_later(_TICK_SECONDS, self._tick)
+        if now >= self._keep_alive_at:
+            self._keep_alive_at = now + self._keep_alive_every
+            headers = [("Session", self._playing.session.id)]
+            self._asked = self._connection.send(self._keep_alive, self._playing.url, headers)
+        if now >= self._report_at:
+            self._report_at = now + _REPORT_SECONDS
+            report = self._reception.report(now)
+            if self._playing.udp is not None:
+                self._playing.udp.send_report(report)
+            else:
+                self._connection.send_packet(self._playing.channels[1], report)
+
+    # The end
+
+    def _until(self, when: float) -> None:
+        if self._error is None and not self._limit.expired():
+            self._limit.reschedule(when)
+
+    def _fail(self, error: SourceError) -> None:
+        self._until(self._loop.time())
+        self._error = self._error or error
+
+    def _silence(self) -> SourceError:
+        if self._first_at is None:
+            return NoMediaError(self._playing.way)
+        if self._bye:
+            return SourceError(SourceReason.UNREACHABLE, "the camera has ended the stream")
+        return SourceError(SourceReason.STALLED, f"the camera sent nothing for {STALL_SECONDS:g} s")

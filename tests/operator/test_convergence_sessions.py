@@ -1,0 +1,104 @@
+"""Sessions on the in-memory cluster: what they cost, and every way in which they end."""
+
+from sightline_kube.kinds import STREAM_SESSION
+from sightline_model.reasons import EndReason
+from sightline_model.session import SessionPhase
+from tests.operator.looks import phase_is
+from tests.operator.virtualtime import run, until
+from tests.operator.world import world
+
+
+def test_a_session_costs_three_writes() -> None:
+    async def main() -> None:
+        async with world() as here:
+            await here.add_camera()
+            await here.ready()
+            await here.settled()
+            here.recording.calls.clear()
+            await here.add_session("s-1")
+            await here.settled(0.1)
+            agent = here.agent()
+            for phase in (SessionPhase.CONNECTING, SessionPhase.STREAMING):
+                agent.set_session("s-1", phase)
+                await here.settled(0.5)
+            assert await here.phase("s-1") == "Streaming"
+            assert (await here.camera())["status"]["viewers"] in (0, 1)
+            await here.settled(2)
+            assert (await here.camera())["status"]["viewers"] == 1
+            agent.set_session("s-1", SessionPhase.ENDED, EndReason.HANGUP)
+            await until(lambda: phase_is(here, "s-1", "Ended"))
+            await until(lambda: phase_is(here, "s-1", "absent"), 70)
+            writes = [call for call in here.recording.calls if call[1] == "StreamSession"]
+            assert [verb for verb, _, _ in writes] == ["replace_status"] * 3 + ["delete"]
+
+    run(main)
+
+
+def test_a_session_that_nobody_connects_to_times_out() -> None:
+    async def main() -> None:
+        async with world() as here:
+            await here.add_camera()
+            await here.ready()
+            made = await here.add_session("s-1")
+            assert made["metadata"]["name"] == "s-1"
+            await here.settled(1)
+            session = await here.session("s-1")
+            assert session is not None
+            assert session["status"]["endpoint"] == "http://camera-gate.default.svc:8080/whep"
+            await until(lambda: phase_is(here, "s-1", "Ended"), 30)
+            session = await here.session("s-1")
+            assert session is not None
+            assert session["status"]["endReason"] == "ConnectTimeout"
+            await until(lambda: phase_is(here, "s-1", "absent"), 65)
+
+    run(main)
+
+
+def test_an_expired_session_is_ended_at_the_agent() -> None:
+    async def main() -> None:
+        async with world({"sessions": {"maxDuration": "30s"}}) as here:
+            await here.add_camera()
+            await here.ready()
+            await here.add_session("s-1")
+            here.agent().set_session("s-1", SessionPhase.STREAMING)
+            await here.settled(5)
+            assert await here.phase("s-1") == "Streaming"
+            await until(lambda: phase_is(here, "s-1", "Ended"), 30)
+            assert here.agent().ended == [("s-1", EndReason.EXPIRED)]
+            await here.settled()
+            assert len(here.agent().ended) == 1
+
+    run(main)
+
+
+def test_a_deleted_session_is_revoked_at_the_agent() -> None:
+    async def main() -> None:
+        async with world() as here:
+            await here.add_camera()
+            await here.ready()
+            await here.add_session("s-1")
+            here.agent().set_session("s-1", SessionPhase.STREAMING)
+            await here.settled(1)
+            await here.cluster.delete(STREAM_SESSION, "default", "s-1")
+            await until(lambda: here.agent().ended == [("s-1", EndReason.REVOKED)])
+
+    run(main)
+
+
+def test_a_session_deleted_while_its_agent_is_out_of_hearing_is_revoked_later() -> None:
+    async def main() -> None:
+        async with world() as here:
+            await here.add_camera()
+            await here.ready()
+            await here.add_session("s-1")
+            here.agent().set_session("s-1", SessionPhase.STREAMING)
+            await here.settled(1)
+            (address,) = here.links.agents
+            here.links.disconnect(address)
+            await here.cluster.delete(STREAM_SESSION, "default", "s-1")
+            await here.settled(3)
+            assert here.agent().ended == []
+            here.links.connect(address)
+            await until(lambda: here.agent().ended == [("s-1", EndReason.REVOKED)])
+
+    run(main)
