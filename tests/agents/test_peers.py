@@ -34,6 +34,8 @@ from tests.helpers.peer_stage import (
     playing,
 )
 
+pytestmark = pytest.mark.stacks
+
 
 @pytest.fixture(scope="module")
 def clip() -> list[Chunk]:

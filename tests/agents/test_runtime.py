@@ -26,6 +26,8 @@ from sightline_model.agent import AgentConfig, AgentReport, CameraIdentity
 from sightline_model.tokens import Signer, TokenRole, generate_private_key_pem
 from tests.helpers.rtsp_server import Habits, serve
 
+pytestmark = pytest.mark.stacks
+
 
 def standalone(source: str) -> list[str]:
     return ["--standalone", "--source", source, "--port", "0", "--udp-port", "0"]

@@ -99,7 +99,7 @@ async def test_a_return_within_the_grace_finds_the_source_running(demo: Demo) ->
                 await player.open(demo.url, demo.token, "default/return")
                 await player.wait_for("playing")
                 await player.leave()
-            await asyncio.sleep(10)  # well within the 30 seconds
+            await until(demo, "camera", "return", lambda found: found["status"].get("viewers", 0) == 0)
         assert camera.opened == before + 1
     demo.kubectl("delete", "camera", "return")
 

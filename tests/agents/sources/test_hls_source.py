@@ -19,6 +19,8 @@ from sightline_model.reasons import SourceReason
 from tests.helpers.http_server import Answer, Asked, HttpServer, Reply, serve
 from tests.helpers.recording import FPS, HEIGHT, WIDTH, Recorder, add_video, clip, decode, failing, pictures, record
 
+pytestmark = pytest.mark.stacks
+
 KEY, FRAMES = b"k" * 16, 36
 STEP = 90_000 // FPS
 

@@ -17,6 +17,8 @@ from sightline_model.reasons import SourceReason
 from tests.helpers.recording import HEIGHT, WIDTH, Recorder, clip, decode, failing, record
 from tests.helpers.rtmp_server import Habits, RtmpServer, from_flv, serve
 
+pytestmark = pytest.mark.stacks
+
 SECRET = "stream-key"
 
 

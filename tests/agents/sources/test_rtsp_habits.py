@@ -18,6 +18,8 @@ from tests.helpers import virtual_time
 from tests.helpers.rtsp_server import PPS, SPS, Habits, RtspServer, serve
 from tests.helpers.rtsp_watch import Recorder, on_camera, watch
 
+pytestmark = pytest.mark.stacks
+
 ADMIN = Credentials("admin", "Tr0ub4dor")
 FINGERPRINT = "ab" * 32
 # x264: High profile with B-frames declared; High profile, interlaced; constrained baseline at 1280x720.

@@ -17,6 +17,8 @@ from tests.helpers.certificates import write_certificate
 from tests.helpers.rtsp_server import PPS, SPS, Habits, RtspServer, serve
 from tests.helpers.rtsp_watch import Recorder, on_camera, watch
 
+pytestmark = pytest.mark.stacks
+
 PASSWORD = "Tr0ub4dor"
 ADMIN = Credentials("admin", PASSWORD)
 

@@ -14,6 +14,8 @@ from sightline_model.reasons import SourceReason
 from tests.helpers.rtsp_server import PPS, SPS, Habits, RtspServer
 from tests.helpers.rtsp_watch import Recorder, on_camera, watch
 
+pytestmark = pytest.mark.stacks
+
 UDP, TCP = RtspTransport.UDP, RtspTransport.TCP
 HOSTS = ["127.0.0.1", "::1"]
 

@@ -32,6 +32,8 @@ from tests.helpers.http_server import Answer, Asked, Reply, serve
 from tests.helpers.recording import Recorder, decode, failing, failing_with, record
 from tests.helpers.rtsp_server import PPS, SPS
 
+pytestmark = pytest.mark.stacks
+
 PATTERN = "testpattern://?width=320&height=240&fps=30"
 
 

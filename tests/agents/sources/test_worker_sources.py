@@ -31,6 +31,8 @@ from sightline_model.reasons import SourceReason
 from tests.helpers.http_server import Reply, serve
 from tests.helpers.recording import Recorder, clip, decode, failing, record, thread_ends
 
+pytestmark = pytest.mark.stacks
+
 
 async def test_the_test_pattern_can_be_decoded() -> None:
     recorder = Recorder(12)

@@ -26,6 +26,8 @@ from sightline_agent.transport.fanout import Address
 from sightline_agent.transport.rtcp import SenderReport, build_sender_report
 from sightline_agent.transport.srtp import PacketBuffer, SendContext, protect
 
+pytestmark = pytest.mark.stacks
+
 THEIR_PROFILES = {
     profile.openssl_profile.decode(): profile
     for profile in (
