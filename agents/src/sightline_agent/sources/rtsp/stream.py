@@ -14,6 +14,7 @@ from sightline_agent.media import rtp
 from sightline_agent.media.assembler import Assembler
 from sightline_agent.media.frames import Chunk, VideoFormat
 from sightline_agent.sources.base import Sink, SourceError
+from sightline_agent.sources.ordered import OrderedPackets
 from sightline_agent.sources.rtsp import messages
 from sightline_agent.sources.rtsp.client import Connection
 from sightline_agent.sources.rtsp.feedback import Reception
@@ -57,8 +58,7 @@ class Stream:
         self._limit = asyncio.timeout_at(None)
         self._error: SourceError | None = None
         self._assembler = Assembler(playing.track.parameter_sets)
-        self._reorderer = rtp.Reorderer(_WINDOWS[playing.way])
-        self._patience: asyncio.TimerHandle | None = None
+        self._ordered = OrderedPackets(_WINDOWS[playing.way], REORDER_SECONDS, self._push, self._deliver)
         self._ticker: asyncio.TimerHandle | None = None
         self._told: VideoFormat | None = None
         self._first_at: float | None = None
@@ -85,14 +85,14 @@ class Stream:
         except TimeoutError:
             raise (self._error or self._silence()) from None
         finally:
-            for timer in (self._patience, self._ticker):
-                if timer is not None:
-                    timer.cancel()
+            self._ordered.close()
+            if self._ticker is not None:
+                self._ticker.cancel()
             _log.debug(
                 "rtsp stream ended",
                 way=self._playing.way,
-                lost=self._reorderer.lost,
-                late=self._reorderer.late,
+                lost=self._ordered.lost,
+                late=self._ordered.late,
                 malformed=self._malformed,
                 dropped=self._assembler.dropped,
                 foreign=udp.foreign if udp is not None else 0,
@@ -124,7 +124,7 @@ class Stream:
             self._until(now + STALL_SECONDS)
             self._bye = False
             self._first_at = self._first_at if self._first_at is not None else now
-        self._await_missing()
+        self._ordered.settle()
         self._deliver(now)
 
     def _packet(self, data: bytes, now: float) -> bool:
@@ -137,27 +137,12 @@ class Stream:
         if packet.payload_type != self._playing.track.payload_type:
             return False
         self._reception.packet(packet, now)
-        self._push(self._reorderer.push(packet))
+        self._ordered.take(packet)
         return bool(packet.payload)
 
-    def _push(self, packets: list[tuple[rtp.RtpPacket, bool]]) -> None:
-        for ready, gap in packets:
-            if ready.payload:
-                self._assembler.push(ready.payload, ready.timestamp, ready.marker, gap)
-
-    def _await_missing(self) -> None:
-        if self._reorderer.waiting and self._patience is None:
-            self._patience = self._loop.call_later(REORDER_SECONDS, self._go_on)
-        elif not self._reorderer.waiting and self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
-
-    def _go_on(self) -> None:
-        """The missing packet does not come any more."""
-        self._patience = None
-        self._push(self._reorderer.give_up())
-        self._await_missing()
-        self._deliver(self._loop.time())
+    def _push(self, packet: rtp.RtpPacket, gap: bool) -> None:
+        if packet.payload:
+            self._assembler.push(packet.payload, packet.timestamp, packet.marker, gap)
 
     def _control(self, packets: list[bytes]) -> None:
         now = self._loop.time()

@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 from sightline_agent.media.assembler import Assembler
 from sightline_agent.media.frames import VideoFormat
-from sightline_agent.media.rtp import Reorderer, RtpPacket
+from sightline_agent.media.rtp import RtpPacket
 from sightline_agent.sources.base import Sink, SourceError
+from sightline_agent.sources.ordered import OrderedPackets
 from sightline_model.reasons import SourceReason
 
 _WINDOW = 128
@@ -29,9 +30,8 @@ class Reception:
         self._wake = wake
         self._loop = asyncio.get_running_loop()
         self._assembler = Assembler()
-        self._reorderer = Reorderer(_WINDOW)
+        self._ordered = OrderedPackets(_WINDOW, _PATIENCE_SECONDS, self._push, self._deliver)
         self._told: VideoFormat | None = None
-        self._patience: asyncio.TimerHandle | None = None
         self._asked_at = float("-inf")
         self._first_at: float | None = None
         self._broken = True
@@ -51,8 +51,8 @@ class Reception:
             if self._first_at is None:
                 self._first_at = now
                 self._wake()  # from now on silence is measured from the last packet
-        self._push(self._reorderer.push(packet))
-        self._await_missing()
+        self._ordered.take(packet)
+        self._ordered.settle()
         self._deliver(now)
         return self._wants_key_frame(now)
 
@@ -62,29 +62,13 @@ class Reception:
 
     def close(self) -> None:
         """Nothing more is delivered."""
-        if self._patience is not None:
-            self._patience.cancel()
+        self._ordered.close()
         self.error = self.error or SourceError(SourceReason.IDLE, "the session is over")
 
-    def _push(self, packets: list[tuple[RtpPacket, bool]]) -> None:
-        for ready, gap in packets:
-            self._broken = self._broken or gap
-            if ready.payload:
-                self._assembler.push(ready.payload, ready.timestamp, ready.marker, gap)
-
-    def _await_missing(self) -> None:
-        if self._reorderer.waiting and self._patience is None:
-            self._patience = self._loop.call_later(_PATIENCE_SECONDS, self._go_on)
-        elif not self._reorderer.waiting and self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
-
-    def _go_on(self) -> None:
-        """The missing packet does not come any more."""
-        self._patience = None
-        self._push(self._reorderer.give_up())
-        self._await_missing()
-        self._deliver(self._loop.time())
+    def _push(self, packet: RtpPacket, gap: bool) -> None:
+        self._broken = self._broken or gap
+        if packet.payload:
+            self._assembler.push(packet.payload, packet.timestamp, packet.marker, gap)
 
     def _deliver(self, now: float) -> None:
         made = self._assembler.take()
@@ -106,7 +90,7 @@ class Reception:
             self._sink.write(chunk)
 
     def _wants_key_frame(self, now: float) -> bool:
-        if not self._broken or self._reorderer.waiting or now - self._asked_at < _ASK_AGAIN_SECONDS:
+        if not self._broken or self._ordered.waiting or now - self._asked_at < _ASK_AGAIN_SECONDS:
             return False
         self._asked_at = now
         return True
