@@ -5,6 +5,8 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 
+from tests.helpers.listening import listening
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -41,27 +43,14 @@ class HttpServer:
 @contextlib.asynccontextmanager
 async def serve(answer: Answer) -> AsyncIterator[HttpServer]:
     server = HttpServer()
-    tasks: set[asyncio.Task[None]] = set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             await _one(server, answer, reader, writer)
         writer.close()
 
-    def started(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.ensure_future(connected(reader, writer))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-
-    listening = await asyncio.start_server(started, "127.0.0.1", 0)
-    server.port = listening.sockets[0].getsockname()[1]
-    try:
+    async with listening(connected) as server.port:
         yield server
-    finally:
-        listening.close()
-        for task in tuple(tasks):
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _one(server: HttpServer, answer: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

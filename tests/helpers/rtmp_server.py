@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from sightline_agent.sources.rtmp import amf, chunks
 from sightline_agent.sources.rtmp.chunks import ChunkReader, Message
+from tests.helpers.listening import listening
 
 STREAM = 1
 
@@ -48,7 +49,6 @@ class RtmpServer:
 @contextlib.asynccontextmanager
 async def serve(habits: Habits) -> AsyncIterator[RtmpServer]:
     server = RtmpServer()
-    tasks: set[asyncio.Task[None]] = set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server.open += 1
@@ -59,20 +59,8 @@ async def serve(habits: Habits) -> AsyncIterator[RtmpServer]:
             server.open -= 1
             writer.close()
 
-    def started(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.ensure_future(connected(reader, writer))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-
-    listening = await asyncio.start_server(started, "127.0.0.1", 0)
-    server.port = listening.sockets[0].getsockname()[1]
-    try:
+    async with listening(connected) as server.port:
         yield server
-    finally:
-        listening.close()
-        for task in tuple(tasks):
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class _Guest:
