@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from sightline_model.base import LenientModel, Timestamp
-from sightline_model.camera import Source, StartMode
+from sightline_model.camera import AudioMode, Profile, Source, StartMode, TranscodeMode
 from sightline_model.reasons import EndReason, SourceReason
 from sightline_model.session import SessionPhase, SessionRole, Transport
 
@@ -21,6 +21,8 @@ CONFIG_DIRECTORY = "/etc/sightline/config"
 CONFIG_FILE = "agent.json"
 CREDENTIALS_DIRECTORY = "/etc/sightline/credentials"
 EVENTS_KEEPALIVE_SECONDS = 5.0
+MAIN_PROFILE = "main"
+"""Name of the quality that `spec.source` gives; further ones have the names of `spec.profiles`."""
 
 
 class CameraIdentity(LenientModel):
@@ -50,10 +52,18 @@ class AgentConfig(LenientModel):
 
     camera: CameraIdentity
     source: Source
+    profiles: list[Profile] = []
+    """Further qualities."""
+    audio: AudioMode = AudioMode.AUTO
+    """Whether sound is carried."""
+    transcode: TranscodeMode = TranscodeMode.AUTO
+    """Whether pictures are made anew for viewers who could not play the camera's own."""
     lifecycle: AgentLifecycle = AgentLifecycle()
     max_viewers: int = 500
     advertise: list[str] = []
     """IP addresses to name to viewers before the pod's own."""
+    own_addresses: bool = True
+    """Whether the pod's own are named at all; where a node or a load balancer stands in for it, they lead nowhere."""
     token_keys: list[dict[str, Any]] = []
     """Public keys of media tokens as JWKs (two at most, for rotation)."""
     revision: str = ""
@@ -68,7 +78,7 @@ class SourceReport(LenientModel):
     """In words, without credentials."""
     verified: bool = False
     """True once this configuration has delivered a key frame."""
-    profile: str = "main"
+    profile: str = MAIN_PROFILE
     video_codec: str = ""
     audio_codec: str = ""
     width: int = 0
@@ -82,6 +92,23 @@ class SourceReport(LenientModel):
     running_since: Timestamp | None = None
     reconnects: int = 0
     last_error: str = ""
+
+
+class PlayerReport(LenientModel):
+    """What a viewer's player says of its own picture: totals since the session began. Nobody but it sees a freeze."""
+
+    freezes: Annotated[int, Field(ge=0, le=10**9)] = 0
+    frozen_seconds: Annotated[float, Field(ge=0, le=10**9, allow_inf_nan=False)] = 0.0
+    """How long the freezes lasted together."""
+    frames_dropped: Annotated[int, Field(ge=0, le=10**12)] = 0
+    """Decoded too late to be shown, or not at all."""
+    frames_decoded: Annotated[int, Field(ge=0, le=10**12)] = 0
+    frames_per_second: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)] = 0.0
+    """Now."""
+    jitter_buffer_ms: Annotated[float, Field(ge=0, le=10**6, allow_inf_nan=False)] = 0.0
+    """How long a frame waits between arriving and being decoded, on average."""
+    decoder: Annotated[str, Field(max_length=64, pattern=r"^[ -~]*$")] = ""
+    """As the browser names it."""
 
 
 class SessionStats(LenientModel):
@@ -108,6 +135,8 @@ class SessionStats(LenientModel):
     nacks: int = 0
     key_frames_wanted: int = 0
     """PLI and FIR."""
+    player: PlayerReport | None = None
+    """The newest that its player said, if it says anything."""
 
 
 class SessionReport(LenientModel):
@@ -117,6 +146,8 @@ class SessionReport(LenientModel):
     user: str
     role: SessionRole = SessionRole.VIEW
     transport: Transport = Transport.WHEP
+    profile: str = MAIN_PROFILE
+    """The quality that it gets now."""
     phase: SessionPhase
     end_reason: EndReason | None = None
     message: str = ""
@@ -166,6 +197,9 @@ class AgentReport(LenientModel):
     started_at: Timestamp
     media_port: int = MEDIA_PORT
     source: SourceReport
+    """The main one."""
+    profiles: list[SourceReport] = []
+    """The sources of the further qualities."""
     sessions: list[SessionReport] = []
     """Live sessions, and ended ones for a minute."""
     stats: AgentStats = AgentStats()

@@ -47,6 +47,13 @@ class Model(BaseModel):
 
     rules: ClassVar[tuple[Rule, ...]] = ()
     """What the fields must obey together."""
+    _standing: ClassVar[tuple[Rule, ...]] = ()
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        # Rules about changes need the value before, which only whoever updates an object has.
+        cls._standing = tuple(rule for rule in cls.rules if rule.transition is None)
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
@@ -57,10 +64,8 @@ class Model(BaseModel):
 
     @model_validator(mode="after")
     def _obeys_its_rules(self) -> Self:
-        # Rules about changes need the value before, which only whoever updates an object has.
-        standing = tuple(rule for rule in self.rules if rule.transition is None)
-        if standing:
-            raise_if_broken(standing, self.to_wire())
+        if self._standing:
+            raise_if_broken(self._standing, self.to_wire())
         return self
 
     def to_wire(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from sightline_model.base import (
+    NAME_PATTERN,
     DurationText,
     LenientModel,
     Model,
@@ -19,6 +20,7 @@ from sightline_model.base import (
     Text,
     Timestamp,
 )
+from sightline_model.cameraclass import IceServer, Turn
 from sightline_model.conditions import Condition
 from sightline_model.rules import Checked, Listed, Rule, address, exactly_one, lasting, matching, ordered
 
@@ -235,10 +237,18 @@ def _python_name(wire: str) -> str:
 class Profile(Model):
     """A further quality of the same device."""
 
-    name: Name
-    """Name that a viewer asks for, such as sd."""
+    name: Annotated[str, Field(min_length=1, max_length=32, pattern=NAME_PATTERN)]
+    """Name that a viewer asks for, such as sd; main is spec.source's."""
     source: Source
     """Where this quality comes from."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "self.name != 'main'",
+            "call it something else: main is the quality of spec.source",
+            lambda value: value.get("name") != "main",
+        ),
+    )
 
 
 class AudioMode(StrEnum):
@@ -376,10 +386,10 @@ class CameraSpec(Model):
     """Where the pictures come from. Exactly one of its fields."""
     profiles: Annotated[list[Profile], Field(max_length=8), Listed("name")] = []
     """Further qualities of the same device."""
-    audio: AudioMode = AudioMode.NONE
-    """Whether sound is carried."""
-    transcode: TranscodeMode = TranscodeMode.NEVER
-    """Whether the agent may re-encode what a browser could not play."""
+    audio: AudioMode = AudioMode.AUTO
+    """Whether the camera's sound is carried; one without sound has none either way."""
+    transcode: TranscodeMode = TranscodeMode.AUTO
+    """Whether the agent may re-encode what a viewer's browser could not play (B-frames, interlaced, H.265)."""
     lifecycle: Lifecycle = Lifecycle()
     """When the source starts and stops."""
     access: Access = Access()
@@ -429,6 +439,15 @@ class ExternalAddress(LenientModel):
     """lan or wan."""
 
 
+class PortLease(LenientModel):
+    """A port of the nodes that no other agent gets, for a while not even after this one."""
+
+    port: int
+    """UDP port."""
+    pod: ShortText
+    """Who holds it."""
+
+
 class NetworkStatus(LenientModel):
     """How viewers reach the agent."""
 
@@ -438,6 +457,12 @@ class NetworkStatus(LenientModel):
     """Addresses inside the cluster."""
     external: Annotated[list[ExternalAddress], Field(max_length=16)] = []
     """Addresses that viewers dial."""
+    port_lease: PortLease | None = None
+    """The port that the agent's pod holds in HostPort, HostNetwork and NodePort."""
+    ice_servers: Annotated[list[IceServer], Field(max_length=8)] = []
+    """STUN and TURN servers that viewers are told of."""
+    turn: Turn | None = None
+    """TURN server that viewers get credentials for; its Secret is named, not told."""
 
 
 class SourceStatus(LenientModel):
@@ -465,6 +490,25 @@ class SourceStatus(LenientModel):
     """When the source started to send this time."""
     reconnects: int = 0
     """Reconnects since the agent started."""
+    last_error: Text = ""
+    """The last failure in words, without credentials."""
+
+
+class ProfileStatus(LenientModel):
+    """What a further quality sends; its source runs only while somebody watches it."""
+
+    name: ShortText
+    """Name of the profile."""
+    state: ShortText = ""
+    """What its source does: a reason of SourceReady."""
+    video_codec: ShortText = ""
+    """For example H264; empty before the first viewer."""
+    audio_codec: ShortText = ""
+    """For example OPUS."""
+    width: int = 0
+    """Width in pixels."""
+    height: int = 0
+    """Height in pixels."""
     last_error: Text = ""
     """The last failure in words, without credentials."""
 
@@ -502,10 +546,14 @@ class CameraStatus(LenientModel):
     """One word for people."""
     agent: AgentStatus | None = None
     """The agent."""
+    former_agents: Annotated[list[AgentStatus], Field(max_length=8)] = []
+    """Agents before this one, which keep their viewers until these have moved."""
     network: NetworkStatus | None = None
     """How viewers reach it."""
     source: SourceStatus | None = None
     """What the source sends."""
+    profiles: Annotated[list[ProfileStatus], Field(max_length=8), Listed("name")] = []
+    """What the further qualities send."""
     viewers: int = 0
     """Viewers now."""
     publisher: PublisherStatus | None = None

@@ -105,6 +105,15 @@ class IceServer(Model):
     """For example stun:stun.example.org:3478."""
 
 
+class GatewayReference(Model):
+    """A Gateway (gateway.networking.k8s.io)."""
+
+    namespace: Name
+    """Its namespace."""
+    name: Name
+    """Its name."""
+
+
 class Turn(Model):
     """A TURN server with a shared secret for short-lived credentials."""
 
@@ -115,22 +124,32 @@ class Turn(Model):
     ]
     """Addresses of the server."""
     secret_ref: SecretName
-    """Secret with the key `secret`, in the operator's namespace."""
+    """Secret with the key `secret`, mounted in the front door (chart value `api.turnSecrets`)."""
+    gateway_ref: GatewayReference | None = None
+    """STUNner's Gateway that serves the addresses: with Relay, a UDPRoute lets it dial each camera."""
 
 
 class Network(Model):
     """How viewers reach agents of this class."""
 
     mode: NetworkMode = NetworkMode.POD_IP
-    """PodIP: viewers reach pod addresses. HostPort, NodePort, LoadBalancer, HostNetwork, Relay: see docs."""
+    """PodIP: viewers dial pods. HostPort, HostNetwork, NodePort: nodes. LoadBalancer: its address. Relay: turn."""
     advertise: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=8), Listed()] = []
     """Further IP addresses that agents name to viewers, first ones first."""
     port_range: PortRange | None = None
-    """Ports for HostPort and NodePort."""
+    """Ports for HostPort and HostNetwork (20000 to 29999 by default) and NodePort (30000 to 32767)."""
     ice_servers: Annotated[list[IceServer], Field(max_length=8)] = []
     """Servers that viewers are told of."""
     turn: Turn | None = None
-    """TURN server for viewers and Relay."""
+    """TURN server that viewers may go through, and have to with Relay."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.mode) || self.mode != 'Relay' || has(self.turn)",
+            "Relay needs turn: the server that viewers go through",
+            lambda value: value["mode"] != "Relay" or "turn" in value,
+        ),
+    )
 
 
 class Limits(Model):
@@ -224,6 +243,12 @@ class CameraClassStatus(LenientModel):
     observed_generation: int = 0
     """Generation of the spec that this status speaks of."""
     conditions: Annotated[list[Condition], Field(max_length=8), Listed("type")] = []
-    """Accepted."""
+    """Accepted, RolledOut."""
     cameras: int = 0
     """Cameras of this class."""
+    moving: int = 0
+    """Cameras whose agent is being replaced because the class has changed."""
+    waiting: int = 0
+    """Cameras whose agent is to be replaced and whose turn has not come."""
+    ports: Annotated[str, Field(max_length=8192)] = ""
+    """Ports that agents hold or held a moment ago, such as 20000-20004,20007; a new operator starts from them."""

@@ -112,10 +112,11 @@ CAMERA_CLASS = Kind(
     description="A CameraClass says how the agents of a group of cameras are run.",
     spec=CameraClassSpec,
     status=CameraClassStatus,
-    conditions=(ConditionType.ACCEPTED,),
+    conditions=(ConditionType.ACCEPTED, ConditionType.ROLLED_OUT),
     columns=(
         Column("Accepted", _condition(ConditionType.ACCEPTED, "status"), description="May cameras use it?"),
         Column("Cameras", ".status.cameras", "integer", description="Cameras of this class."),
+        Column("RolledOut", _condition(ConditionType.ROLLED_OUT, "status"), description="Do all agents follow it?"),
         Column(
             "Default",
             r".metadata.annotations['sightline\.dev/is-default-class']",

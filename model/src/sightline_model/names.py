@@ -21,11 +21,15 @@ COMPONENT_LABEL = "app.kubernetes.io/component"
 MANAGED_BY = "sightline-operator"
 CAMERA_LABEL = f"{GROUP}/camera"
 CLASS_LABEL = f"{GROUP}/class"
+AGENT_LABEL = f"{GROUP}/agent"
+"""On a pod its own name, so that a Service can lead to this one alone; on that Service the pod's name."""
 USER_LABEL = f"{GROUP}/user"
 """On sessions that the front door made: a hash of whom for."""
 HASH_ANNOTATION = f"{GROUP}/desired-hash"
 CONFIG_HASH_ANNOTATION = f"{GROUP}/config-hash"
 """On a camera's Service: the hash of the config Secret that was applied last, for nobody reads Secrets."""
+ROUTE_HASH_ANNOTATION = f"{GROUP}/route-hash"
+"""On a camera's Service: the hash of the UDPRoute that was applied last, for routes are not watched."""
 AGENT_SECRET_TYPE = f"{GROUP}/agent-config"
 """The type of config Secrets. A type cannot be changed, so an apply of ours never takes over another Secret."""
 SIGNING_KEY_FILE = "/etc/sightline/keys/signing.pem"
@@ -49,6 +53,11 @@ def new_session_id() -> str:
 def agent_service(camera: str) -> str:
     """The Service of a camera's agent."""
     return f"camera-{camera}"
+
+
+def balancer_service(camera: str) -> str:
+    """The load balancer of a camera; no pod has this name, for their suffix has three characters."""
+    return f"camera-{camera}-lb"
 
 
 def agent_secret(camera: str) -> str:

@@ -26,6 +26,7 @@ class ProblemCode(StrEnum):
     NOT_FOUND = "not-found"
     CAMERA_NOT_FOUND = "camera-not-found"
     SESSION_NOT_FOUND = "session-not-found"
+    PROFILE_NOT_FOUND = "profile-not-found"
     METHOD_NOT_ALLOWED = "method-not-allowed"
     CONFLICT = "conflict"
     ALREADY_EXISTS = "already-exists"
@@ -64,6 +65,7 @@ _TABLE: dict[ProblemCode, tuple[int, str]] = {
     _C.NOT_FOUND: (404, "There is nothing here"),
     _C.CAMERA_NOT_FOUND: (404, "There is no such camera"),
     _C.SESSION_NOT_FOUND: (404, "There is no such session"),
+    _C.PROFILE_NOT_FOUND: (404, "The camera has no such quality"),
     _C.METHOD_NOT_ALLOWED: (405, "This method is not for this resource"),
     _C.CONFLICT: (409, "Somebody else changed it meanwhile"),
     _C.ALREADY_EXISTS: (409, "It exists already"),

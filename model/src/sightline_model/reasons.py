@@ -8,7 +8,8 @@ from enum import StrEnum
 
 
 class ConditionType(StrEnum):
-    """What a condition answers. Camera has the first seven, CameraClass `Accepted`, StreamSession the last three."""
+    """What a condition answers. Camera has the first seven, CameraClass `Accepted` and `RolledOut`, StreamSession the
+    last three."""
 
     ACCEPTED = "Accepted"
     AGENT_READY = "AgentReady"
@@ -17,6 +18,7 @@ class ConditionType(StrEnum):
     LIVE = "Live"
     OUTPUTS_READY = "OutputsReady"
     READY = "Ready"
+    ROLLED_OUT = "RolledOut"
     AUTHORIZED = "Authorized"
     CONNECTED = "Connected"
     ENDED = "Ended"
@@ -38,6 +40,7 @@ class AcceptedReason(StrEnum):
     """Is the spec something that this version can run?"""
 
     ACCEPTED = "Accepted"
+    PAUSED = "Paused"
     INVALID = "Invalid"
     NOT_SUPPORTED_YET = "NotSupportedYet"
     CLASS_NOT_FOUND = "ClassNotFound"
@@ -52,9 +55,15 @@ class AgentReason(StrEnum):
     UNSCHEDULABLE = "Unschedulable"
     IMAGE_PULL_FAILED = "ImagePullFailed"
     CRASH_LOOP = "CrashLoop"
+    AGENT_ENDED = "AgentEnded"
     POD_FAILED = "PodFailed"
     POD_REFUSED = "PodRefused"
+    QUOTA_EXCEEDED = "QuotaExceeded"
+    NODE_LOST = "NodeLost"
     UNREACHABLE = "Unreachable"
+    UNRESPONSIVE = "Unresponsive"
+    WRONG_VERSION = "WrongVersion"
+    SCALED_TO_ZERO = "ScaledToZero"
     NOT_WANTED = "NotWanted"
 
 
@@ -63,6 +72,12 @@ class NetworkReason(StrEnum):
 
     ADDRESS_PUBLISHED = "AddressPublished"
     ADDRESS_PENDING = "AddressPending"
+    SCALED_TO_ZERO = "ScaledToZero"
+    PORTS_EXHAUSTED = "PortsExhausted"
+    ROUTE_REFUSED = "RouteRefused"
+    PROBING = "Probing"
+    PROBE_FAILED = "ProbeFailed"
+    TURN_SECRET_MISSING = "TurnSecretMissing"  # noqa: S105 - a reason, no secret
 
 
 class SourceReason(StrEnum):
@@ -118,11 +133,19 @@ class ReadyReason(StrEnum):
     """The summary: could somebody watch now?"""
 
     READY = "Ready"
+    SCALED_TO_ZERO = "ScaledToZero"
     NOT_ACCEPTED = "NotAccepted"
     AGENT_NOT_READY = "AgentNotReady"
     NETWORK_NOT_READY = "NetworkNotReady"
     SOURCE_NOT_READY = "SourceNotReady"
     DELETING = "Deleting"
+
+
+class RolledOutReason(StrEnum):
+    """Do all agents of a class run what it asks for?"""
+
+    UP_TO_DATE = "UpToDate"
+    MOVING = "Moving"
 
 
 class AuthorizedReason(StrEnum):
@@ -136,6 +159,7 @@ class AuthorizedReason(StrEnum):
 class ConnectedReason(StrEnum):
     """Does media flow between the agent and the peer?"""
 
+    WAITING_FOR_AGENT = "WaitingForAgent"
     CONNECTING = "Connecting"
     STREAMING = "Streaming"
     DISCONNECTED = "Disconnected"
@@ -155,5 +179,6 @@ class EndReason(StrEnum):
     REVOKED = "Revoked"
     SUPERSEDED = "Superseded"
     AGENT_LOST = "AgentLost"
+    MOVED = "Moved"
     SOURCE_LOST = "SourceLost"
     CAMERA_DELETED = "CameraDeleted"

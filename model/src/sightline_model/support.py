@@ -7,8 +7,8 @@ and the front door call `not_supported_yet`; an empty answer means that every fi
 
 from collections.abc import Iterator
 
-from sightline_model.camera import AudioMode, CameraSpec, Presentation, Source, TranscodeMode
-from sightline_model.cameraclass import CameraClassSpec, Network, NetworkMode, Persistence, Rollout
+from sightline_model.camera import CameraSpec, Presentation, Source
+from sightline_model.cameraclass import CameraClassSpec, Persistence
 from sightline_model.session import SessionRole, StreamSessionSpec, Transport
 
 _USE_INSTEAD = "use rtsp, rtmp, whep, hls, testPattern or file"
@@ -32,23 +32,17 @@ def not_supported_yet(spec: CameraSpec | CameraClassSpec | StreamSessionSpec) ->
 
 def _camera(spec: CameraSpec) -> Iterator[str]:
     yield from _source(spec.source)
-    if spec.profiles:
-        yield "spec.profiles: make a Camera of its own for each quality"
-    if spec.audio is not AudioMode.NONE:
-        yield "spec.audio: only None, pictures come without sound"
-    if spec.transcode is not TranscodeMode.NEVER:
-        yield "spec.transcode: only Never, set the camera to H.264 without B-frames"
-    if spec.lifecycle.scale_to_zero_after != "Never":
-        yield "spec.lifecycle.scaleToZeroAfter: only Never"
+    for profile in spec.profiles:
+        yield from _source(profile.source, f"spec.profiles[{profile.name}].source")
     yield from _presentation(spec.presentation)
     if spec.outputs:
         yield "spec.outputs: leave it out"
 
 
-def _source(source: Source) -> Iterator[str]:
+def _source(source: Source, path: str = "spec.source") -> Iterator[str]:
     for name, instead in _SOURCES_TO_COME.items():
         if getattr(source, name) is not None:
-            yield f"spec.source.{name}: {instead}"
+            yield f"{path}.{name}: {instead}"
 
 
 def _presentation(presentation: Presentation) -> Iterator[str]:
@@ -61,31 +55,14 @@ def _presentation(presentation: Presentation) -> Iterator[str]:
 def _camera_class(spec: CameraClassSpec) -> Iterator[str]:
     if spec.pod_template is not None:
         yield "spec.podTemplate: use scheduling and resources"
-    yield from _network(spec.network)
     if spec.limits.publish_per_user != 1:
         yield "spec.limits.publishPerUser: only 1"
     if spec.warm_agents:
         yield "spec.warmAgents: only 0"
-    default = Rollout()
-    if spec.rollout.max_unavailable != default.max_unavailable:
-        yield f"spec.rollout.maxUnavailable: only {default.max_unavailable}"
-    if spec.rollout.drain_timeout != default.drain_timeout:
-        yield f"spec.rollout.drainTimeout: only {default.drain_timeout}"
     if spec.sessions.persist is not Persistence.ALWAYS:
         yield "spec.sessions.persist: only Always"
     if not spec.transports.simple:
         yield "spec.transports.simple: only true, WebRTC is all that is served"
-
-
-def _network(network: Network) -> Iterator[str]:
-    if network.mode is not NetworkMode.POD_IP:
-        yield "spec.network.mode: only PodIP"
-    if network.port_range is not None:
-        yield "spec.network.portRange: leave it out, PodIP needs none"
-    if network.ice_servers:
-        yield "spec.network.iceServers: leave it out"
-    if network.turn is not None:
-        yield "spec.network.turn: leave it out"
 
 
 def _session(spec: StreamSessionSpec) -> Iterator[str]:
@@ -93,5 +70,3 @@ def _session(spec: StreamSessionSpec) -> Iterator[str]:
         yield "spec.role: only View"
     if spec.transport is not Transport.WHEP:
         yield "spec.transport: only WHEP"
-    if spec.profile is not None:
-        yield "spec.profile: leave it out, cameras have one quality"
