@@ -118,6 +118,38 @@ def test_a_burst_of_work_closes_nothing_and_a_lasting_one_counts() -> None:
     assert not admission(meter.cost, 1.0, 50, RULES).admitted
 
 
+def stormed(rates: list[int], base: float, each: float, join: float) -> tuple[CostMeter, int]:
+    """A meter that has seen so many come in each window, of whom nobody leaves; and how many there are now."""
+    meter = CostMeter()
+    now, cpu, viewers = 0.0, 0.0, 0
+    meter.add(now, cpu, viewers, viewers)
+    for came in rates:
+        now += WINDOW_SECONDS
+        cpu += WINDOW_SECONDS * (base + each * (viewers + came / 2)) + join * came
+        viewers += came
+        meter.add(now, cpu, viewers, viewers)
+    return meter, viewers
+
+
+@pytest.mark.parametrize("join", [0.002, 0.004, 0.006])
+@pytest.mark.parametrize("storm", [[110] * 7, [60] * 13, [150, 150, 150, 150, 150, 20]])
+def test_a_crowd_that_comes_at_once_is_let_in(storm: list[int], join: float) -> None:
+    meter, viewers = stormed([0, 0, 0, 1, 64, 63, 0, 0, 0, 0, *storm], 0.015, 0.0007, join)
+    assert viewers >= 898
+    assert admission(meter.cost, 1.0, viewers, RULES).admitted
+    calm, viewers = stormed([0, 0, 0, 1, 64, 63, 0, 0, 0, 0, *storm, *[0] * 30], 0.015, 0.0007, join)
+    assert calm.cost.per_viewer == pytest.approx(0.0007, rel=0.1)
+    assert calm.cost.expected(viewers) == pytest.approx(0.015 + 0.0007 * viewers, rel=0.1)
+
+
+def test_who_come_and_go_all_the_time_are_paid_for() -> None:
+    meter = CostMeter()
+    for window in range(200):
+        now = WINDOW_SECONDS * window
+        meter.add(now, now * (0.02 + 0.001 * 100 + 30 * 0.004), 100, round(30 * now))
+    assert meter.cost.expected(100) == pytest.approx(0.24, rel=0.02)
+
+
 def test_readings_that_go_backwards_do_no_harm() -> None:
     meter = CostMeter()
     for now, cpu in ((0, 5), (2, 1), (2, 9), (1, 9), (3, 9), (4, 8), (5, 7), (6, 7), (7, 0)):  # a child ended

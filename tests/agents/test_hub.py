@@ -6,11 +6,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import structlog
 
-from sightline_agent.hub import Hub, Outside
-from sightline_agent.media.frames import Chunk, VideoFormat
+from sightline_agent.hub import Hub, Outside, Tracks
+from sightline_agent.media.frames import Chunk, MediaFormat, VideoFormat
+from sightline_agent.soundtrack import Soundtrack
 from sightline_agent.sources.base import Sink, SourceError
-from sightline_agent.transport.fanout import Address, FanOutTotals, Viewer, ViewerStats
+from sightline_agent.transport.fanout import Address, Carried, FanOutTotals, Viewer, ViewerStats
 from sightline_model.agent import AgentConfig, AgentLifecycle, CameraIdentity, SourceReport
 from sightline_model.camera import Source as SourceSpec
 from sightline_model.camera import StartMode
@@ -19,7 +21,7 @@ from sightline_model.reasons import SourceReason
 from tests.helpers.virtual_time import run, settle
 
 FPS = 10
-FORMAT = VideoFormat("H264", "42c01e", 640, 360)
+FORMAT = MediaFormat(VideoFormat("H264", "42c01e", 640, 360))
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -51,6 +53,15 @@ class Recorder:
     def remove(self, handle: int) -> None:
         raise NotImplementedError
 
+    def settled(self, handle: int) -> bool:
+        raise NotImplementedError
+
+    def release(self, handle: int) -> Carried | None:
+        raise NotImplementedError
+
+    def adopt(self, carried: Carried, clock_rate: int = 90_000, *, at_once: bool = True) -> int:
+        raise NotImplementedError
+
     def move(self, handle: int, address: Address) -> None:
         raise NotImplementedError
 
@@ -79,6 +90,7 @@ class Camera:
         self.first = 0
         """Number of the first frame; those that 20 divides are key frames."""
         self.frames: int | None = None
+        self.format = FORMAT
         self.broken = asyncio.Event()
         self.keys_wanted = 0
 
@@ -107,7 +119,7 @@ class Pictures:
             await asyncio.sleep(camera.delay)
             if camera.error is not None:
                 raise camera.error
-            sink.start(FORMAT)
+            sink.start(camera.format)
             number = camera.first
             while number != camera.frames:
                 key = number % (2 * FPS) == 0
@@ -133,7 +145,7 @@ class World:
         self.states: list[SourceReport] = []
         loop = asyncio.get_running_loop()
         outside = Outside(wall=lambda: BEGIN + timedelta(seconds=loop.time()), random=lambda: 0.0)
-        self.hub = Hub(config(start=start), self.camera.make, self.fanout, outside)
+        self.hub = Hub(config(start=start), self.camera.make, Tracks(self.fanout, Soundtrack(Recorder)), outside)
         self.hub.subscribe(self.states.append)
 
     def reasons(self) -> list[SourceReason]:
@@ -347,21 +359,24 @@ def test_pictures_before_the_first_key_frame_of_a_run_go_nowhere() -> None:
     story(scenario)
 
 
-def test_reconnecting_is_slower_each_time() -> None:
+@pytest.mark.parametrize(("watched", "least", "most"), [(True, 40, 120), (False, 8, 18)])
+def test_reconnecting_is_slower_each_time_unless_somebody_watches(watched: bool, least: int, most: int) -> None:
     async def scenario(world: World) -> None:
-        await probed(world)
-        await world.hub.attach()
+        if watched:
+            await world.hub.attach()
         await asyncio.sleep(10)
         world.camera.error = SourceError(SourceReason.UNREACHABLE, "away")
         runs = world.camera.runs
         world.camera.break_now()
-        await asyncio.sleep(60)
-        assert 8 <= world.camera.runs - runs <= 18
+        with structlog.testing.capture_logs() as lines:
+            await asyncio.sleep(60)
+        assert least <= world.camera.runs - runs <= most
+        assert [line["message"] for line in lines if line["log_level"] == "warning"] == ["broken by the test", "away"]
         world.camera.error = None
         await asyncio.sleep(11)
         assert world.hub.report().reason is SourceReason.STREAMING
 
-    story(scenario)
+    story(scenario, StartMode.ALWAYS)
 
 
 def test_another_source_is_swapped_in_under_the_viewers() -> None:
@@ -483,7 +498,7 @@ class Resized:
 
     async def run(self, sink: Sink) -> None:
         for number, width in enumerate((640, 1280)):
-            sink.start(VideoFormat("H264", "42c01e", width, 360))
+            sink.start(MediaFormat(VideoFormat("H264", "42c01e", width, 360)))
             sink.write(Chunk((b"x",), number * 9000, True, True))
             await asyncio.sleep(0.1)
         await asyncio.Event().wait()
@@ -492,7 +507,7 @@ class Resized:
 def test_another_resolution_is_told_at_once() -> None:
     async def tell() -> None:
         seen: list[int] = []
-        hub = Hub(config(start=StartMode.ALWAYS), lambda _spec: Resized(), Recorder())
+        hub = Hub(config(start=StartMode.ALWAYS), lambda _spec: Resized(), Tracks(Recorder(), Soundtrack(Recorder)))
         hub.subscribe(lambda report: seen.append(report.width))
         task = asyncio.create_task(hub.run())
         await asyncio.sleep(1)
@@ -502,3 +517,37 @@ def test_another_resolution_is_told_at_once() -> None:
         assert 640 in seen
 
     run(tell())
+
+
+def test_who_changes_over_waits_for_the_next_key_frame() -> None:
+    async def scenario(world: World) -> None:
+        await world.hub.attach()
+        await asyncio.sleep(1.05)
+        world.fanout.gop = 1.0
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await world.hub.key_frame(3.0)
+        assert world.fanout.chunks[-1].key
+        assert 0.5 < loop.time() - began < 2.0
+        assert world.camera.keys_wanted == 1
+        world.fanout.gop = 0.1  # a group that has just begun will do
+        began = loop.time()
+        await world.hub.key_frame(3.0)
+        assert loop.time() == began
+
+    story(scenario)
+
+
+def test_who_changes_over_begins_with_an_older_picture_in_the_end() -> None:
+    async def scenario(world: World) -> None:
+        world.camera.frames = 10
+        await world.hub.attach()
+        world.fanout.gop = 5.0
+        began = asyncio.get_running_loop().time()
+        await world.hub.key_frame(0.5)
+        assert asyncio.get_running_loop().time() - began == pytest.approx(0.5)
+        world.fanout.gop = None
+        with pytest.raises(SourceError, match="no key frame"):
+            await world.hub.key_frame(0.5)
+
+    story(scenario)

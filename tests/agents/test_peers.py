@@ -10,15 +10,18 @@ from itertools import pairwise
 import pytest
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
+from sightline_agent.attachment import Attachment
 from sightline_agent.media.frames import Chunk
 from sightline_agent.peers import Peer, Timings, liveness
 from sightline_agent.signaling.sdp import SdpError
 from sightline_agent.transport.fanout import Address
+from sightline_agent.transport.fanout_python import PythonFanOut
 from sightline_agent.transport.mux import MuxCount
 from sightline_agent.transport.stun import build_request, build_response, parse_request
 from sightline_agent.viewerstats import Family
 from sightline_model.reasons import EndReason
 from tests.helpers.peer_stage import (
+    FORMAT,
     GOP,
     HEIGHT,
     PATIENCE,
@@ -33,6 +36,7 @@ from tests.helpers.peer_stage import (
     open_stage,
     playing,
 )
+from tests.helpers.receivers import MAKE_RECEIVER
 
 pytestmark = pytest.mark.stacks
 
@@ -42,9 +46,9 @@ def clip() -> list[Chunk]:
     return encode_clip(3 * GOP)
 
 
-@pytest.fixture
-async def stage() -> AsyncIterator[Stage]:
-    async with open_stage() as opened:
+@pytest.fixture(params=MAKE_RECEIVER)
+async def stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
+    async with open_stage(request.param()) as opened:
         yield opened
 
 
@@ -82,6 +86,29 @@ async def test_losses_are_repaired(stage: Stage, client: Client, clip: list[Chun
     assert {b - a for a, b in pairwise(times)} == {90000 // RATE}
     assert sum(wire.lost for wire in stage.sockets.made) > 0
     assert stage.fanout.totals().resent > 0
+
+
+async def test_another_quality_is_the_same_stream_to_an_unmodified_client(
+    stage: Stage, client: Client, clip: list[Chunk]
+) -> None:
+    other = PythonFanOut(stage.sockets)
+    peer = stage.peer(Observer())
+    with playing(clip, stage.fanout), playing(clip, other):
+        task = await connect(client, stage, peer)
+        frames = await client.frames(GOP)
+        before = peer.stats()
+        await peer.switch(Attachment("sd", FORMAT, other, None, lambda: None, lambda: None))
+        assert not stage.fanout._streams
+        frames += await client.frames(2 * GOP)
+        after = peer.stats()
+    times = [frame.pts for frame in frames if frame.pts is not None]
+    assert all(0 < b - a < 90_000 for a, b in pairwise(times))
+    assert before is not None
+    assert after is not None
+    assert after.packets_sent > before.packets_sent
+    peer.close(EndReason.REVOKED)
+    await asyncio.wait_for(task, PATIENCE)
+    assert not other._streams
 
 
 def assert_nothing_stays(stage: Stage, observer: Observer) -> None:

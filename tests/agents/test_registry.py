@@ -7,42 +7,73 @@ from typing import Any
 
 import pytest
 
+from sightline_agent.attachment import Attachment, Wanted
 from sightline_agent.errors import ProblemError
-from sightline_agent.media.frames import VideoFormat
+from sightline_agent.media.frames import MediaFormat, VideoFormat
 from sightline_agent.registry import SessionRegistry
 from sightline_agent.session import Observer
 from sightline_agent.signaling.sessions import Opened, OpenRequest
 from sightline_agent.sources.base import SourceError
-from sightline_model.agent import AgentConfig, AgentLifecycle, CameraIdentity, SessionReport, SessionStats
+from sightline_agent.transport.fanout_python import PythonFanOut
+from sightline_agent.transport.mux import UdpMux
+from sightline_model.agent import (
+    AgentConfig,
+    AgentLifecycle,
+    CameraIdentity,
+    PlayerReport,
+    SessionReport,
+    SessionStats,
+    SourceReport,
+)
 from sightline_model.camera import Source, TestPatternSource
 from sightline_model.problems import Problem, ProblemCode
 from sightline_model.reasons import EndReason, SourceReason
 from sightline_model.session import SessionPhase, SessionRole, Transport
 from tests.helpers.virtual_time import run, settle
 
-FORMAT = VideoFormat("H264", "42c01e", 640, 360)
+FORMAT = MediaFormat(VideoFormat("H264", "42c01e", 640, 360))
 
 
-class FakeHub:
+class FakeRenditions:
     def __init__(self) -> None:
         self.attached = 0
         self.ever = 0
         self.delay = 0.0
         self.error: SourceError | None = None
         self.keys_wanted = 0
+        self.names = ["main"]
+        self.formats: dict[str, MediaFormat] = {}
+        self.key_frame_in = 0.0
+        self.suitable = True
 
-    async def attach(self) -> VideoFormat:
+    async def attach(self, wanted: Wanted) -> Attachment:
         await asyncio.sleep(self.delay)
         if self.error is not None:
             raise self.error
         self.attached += 1
         self.ever += 1
-        return FORMAT
+        fanout = PythonFanOut(UdpMux("127.0.0.1", 0))
+        format_ = self.formats.get(wanted.profile, FORMAT)
+        return Attachment(
+            wanted.profile, format_, fanout, fanout, self._want_key_frame, self._leave, key_frame=self._key_frame
+        )
 
-    def detach(self) -> None:
+    def suits(self, place: Attachment, codecs: frozenset[str]) -> bool:
+        return self.suitable
+
+    def report(self) -> SourceReport:
+        return SourceReport(reason=SourceReason.STREAMING, video_codec="H264", width=640, height=360, bitrate=1000)
+
+    def reports(self) -> list[SourceReport]:
+        return [SourceReport(profile=name) for name in self.names[1:]]
+
+    async def _key_frame(self, patience: float) -> None:
+        await asyncio.sleep(self.key_frame_in)
+
+    def _leave(self) -> None:
         self.attached -= 1
 
-    def want_key_frame(self) -> None:
+    def _want_key_frame(self) -> None:
         self.keys_wanted += 1
 
 
@@ -58,6 +89,10 @@ class FakePeer:
         self.fragments: list[str] = []
         self.closed_with: list[EndReason] = []
         self.running = False
+        self.reports = 0
+        self.loss = 0.0
+        self.places: list[str] = []
+        self.media_id: str | None = "0"
         self._end = asyncio.Event()
 
     def answer(self, offer: str) -> str:
@@ -70,7 +105,13 @@ class FakePeer:
         return None
 
     def stats(self) -> SessionStats | None:
-        return SessionStats(since=datetime(2026, 1, 1, tzinfo=UTC), address_family="IPv6") if self.running else None
+        if not self.running:
+            return None
+        since = datetime(2026, 1, 1, tzinfo=UTC)
+        return SessionStats(since=since, address_family="IPv6", reports=self.reports, fraction_lost=self.loss)
+
+    async def switch(self, place: Attachment) -> None:
+        self.places.append(place.profile)
 
     async def run(self) -> None:
         self.running = True
@@ -93,15 +134,15 @@ class FakePeer:
 
 class World:
     def __init__(self, max_viewers: int = 3) -> None:
-        self.hub = FakeHub()
+        self.renditions = FakeRenditions()
         self.peers: list[FakePeer] = []
         self.prepare: Callable[[FakePeer], None] = lambda peer: None
-        self.registry = SessionRegistry(config(max_viewers), self.hub, self.make)
+        self.registry = SessionRegistry(config(max_viewers), self.renditions, self.make)
         self.told: list[SessionReport] = []
         self.registry.subscribe(self.told.append)
 
-    def make(self, sid: str, format_: VideoFormat, observer: Observer) -> FakePeer:
-        assert format_ == FORMAT
+    def make(self, sid: str, place: Attachment, observer: Observer) -> FakePeer:
+        assert place.format == FORMAT
         peer = FakePeer(observer)
         self.prepare(peer)
         self.peers.append(peer)
@@ -136,7 +177,7 @@ def story(scenario: Callable[[World], Coroutine[Any, Any, None]]) -> None:
         world = World()
         await scenario(world)
         await world.registry.shutdown(EndReason.AGENT_LOST, "the test is over")
-        assert world.hub.attached == 0
+        assert world.renditions.attached == 0
         assert all(not peer.running and len(peer.closed_with) == 1 for peer in world.peers)
         assert world.registry.viewers == 0
 
@@ -154,7 +195,7 @@ def test_a_session_from_the_offer_to_the_hangup() -> None:
         assert world.registry.etag("s-1") == "ufrag"
         await asyncio.sleep(1)
         assert (world.registry.viewers, world.registry.peer_connections) == (1, 1)
-        assert world.hub.keys_wanted == 1
+        assert world.renditions.keys_wanted == 1
         world.registry.trickle("s-1", "candidate")
         assert world.peers[0].fragments == ["candidate"]
         assert await world.registry.close("s-1", EndReason.HANGUP)
@@ -220,7 +261,7 @@ def test_the_gate_is_asked_and_its_refusal_counted() -> None:
             return Problem(code=ProblemCode.AGENT_OVERLOADED, retry_after_seconds=9) if viewers == 2 else None
 
     async def scenario(world: World) -> None:
-        world.registry = SessionRegistry(config(), world.hub, world.make, gate=Gate())
+        world.registry = SessionRegistry(config(), world.renditions, world.make, gate=Gate())
         await world.open("s-0")
         await world.open("s-1")
         problem = await refused(world.open("s-x"), ProblemCode.AGENT_OVERLOADED)
@@ -244,6 +285,24 @@ def test_how_a_viewer_receives_is_told_to_those_who_ask_for_details() -> None:
     story(scenario)
 
 
+def test_what_players_say_is_shown_while_they_are_there() -> None:
+    async def scenario(world: World) -> None:
+        report = PlayerReport(freezes=2, decoder="FFmpeg")
+        await world.open()
+        await asyncio.sleep(1)
+        assert world.registry.note_player("s-1", report)
+        assert not world.registry.note_player("s-2", report)
+        (detailed,) = world.registry.reports(details=True)
+        assert detailed.stats is not None
+        assert detailed.stats.player == report
+        await world.registry.close("s-1", EndReason.HANGUP)
+        assert not world.registry.note_player("s-1", report)
+        assert world.registry.players.of("s-1") is None
+        assert world.registry.players.freezes == 2
+
+    story(scenario)
+
+
 def test_publishing_is_for_later() -> None:
     story(lambda world: then_refused(world.open(role=SessionRole.PUBLISH), ProblemCode.NOT_SUPPORTED_YET))
 
@@ -254,7 +313,7 @@ async def then_refused(opening: Coroutine[Any, Any, Opened], code: ProblemCode) 
 
 def test_a_failed_source_is_the_answer_and_the_end() -> None:
     async def scenario(world: World) -> None:
-        world.hub.error = SourceError(SourceReason.AUTHENTICATION_FAILED, "the camera refuses the password")
+        world.renditions.error = SourceError(SourceReason.AUTHENTICATION_FAILED, "the camera refuses the password")
         problem = await refused(world.open(), ProblemCode.SOURCE_AUTHENTICATION_FAILED)
         assert problem.reason is SourceReason.AUTHENTICATION_FAILED
         assert problem.retry_after_seconds
@@ -275,21 +334,21 @@ def test_an_offer_that_cannot_be_answered_is_rejected() -> None:
         await refused(world.open(), ProblemCode.CODEC_NOT_OFFERED)
         await settle()
         assert world.end().end_reason is EndReason.REJECTED
-        assert world.hub.ever == 1
+        assert world.renditions.ever == 1
 
     story(scenario)
 
 
 def test_a_client_that_hangs_up_while_parked_leaves_nothing() -> None:
     async def scenario(world: World) -> None:
-        world.hub.delay = 5.0
+        world.renditions.delay = 5.0
         opening = asyncio.create_task(world.open())
         await asyncio.sleep(1)
         opening.cancel()
         await asyncio.wait({opening})
         await settle()
         assert world.end().end_reason is EndReason.HANGUP
-        assert (world.hub.ever, world.registry.viewers) == (0, 0)
+        assert (world.renditions.ever, world.registry.viewers) == (0, 0)
 
     story(scenario)
 
@@ -384,7 +443,7 @@ def test_a_stream_that_has_ended_ends_its_sessions() -> None:
     async def scenario(world: World) -> None:
         await world.open()
         await asyncio.sleep(1)
-        world.registry.source_ended()
+        world.registry.source_ended("main")
         await settle()
         assert world.end().end_reason is EndReason.SOURCE_LOST
 
@@ -418,5 +477,38 @@ def test_trickle_to_nobody() -> None:
     async def scenario(world: World) -> None:
         with pytest.raises(ProblemError):
             world.registry.trickle("s-1", "x")
+
+    story(scenario)
+
+
+def test_who_cannot_show_the_camera_any_more_gets_another_rendition() -> None:
+    async def scenario(world: World) -> None:
+        await world.open()
+        await asyncio.sleep(1)
+        world.registry.refit("main")
+        await settle()
+        assert world.peers[0].places == []
+        world.renditions.suitable = False
+        world.registry.refit("sd")
+        await settle()
+        assert world.peers[0].places == []
+        world.registry.refit("main")
+        await settle()
+        assert world.peers[0].places == ["main"]
+        assert world.renditions.attached == 1
+
+    story(scenario)
+
+
+def test_who_cannot_be_served_otherwise_is_told_to_ask_anew() -> None:
+    async def scenario(world: World) -> None:
+        await world.open()
+        await asyncio.sleep(1)
+        world.renditions.suitable = False
+        world.renditions.error = SourceError(SourceReason.STALLED, "the transcoder ended unexpectedly")
+        world.registry.refit("main")
+        await asyncio.sleep(1)
+        assert world.end().end_reason is EndReason.SOURCE_LOST
+        assert "transcoder" in world.end().message
 
     story(scenario)

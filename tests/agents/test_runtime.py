@@ -97,7 +97,7 @@ async def test_a_stock_client_watches_the_test_pattern() -> None:
         assert len(report.sessions) == 2
         assert report.capacity is not None
         assert report.capacity.remaining_viewers > 0
-        assert runtime.hub.report().reconnects == 0
+        assert runtime.renditions.report().reconnects == 0
 
 
 def real_pictures() -> tuple[tuple[bytes, ...], ...]:
@@ -121,7 +121,7 @@ async def test_viewers_of_a_camera_share_one_connection() -> None:
         serve(Habits(access_units=real_pictures())) as camera,
         agent(standalone(camera.url)) as (runtime, client),
     ):
-        while not runtime.hub.report().verified:
+        while not runtime.renditions.report().verified:
             await asyncio.sleep(0.01)
         probes = camera.connections
         await asyncio.gather(*(watch(client, 10) for _ in range(3)))

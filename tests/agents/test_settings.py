@@ -47,12 +47,12 @@ def test_in_a_pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (settings.bind, settings.control_port, settings.media_port) == (("127.77.0.2",), 8080, 5004)
     start = prepare(settings)
     assert start.config == CONFIG
-    assert start.read_credentials() is None
+    assert start.credentials_of("main")() is None
     secret = tmp_path / "credentials" / "main"
     secret.mkdir(parents=True)
     (secret / "username").write_text("admin\n")
     (secret / "password").write_text("hunter2\n")
-    found = start.read_credentials()
+    found = start.credentials_of("main")()
     assert found is not None
     assert (found.username, found.password) == ("admin", "hunter2")
 
@@ -85,6 +85,24 @@ def test_without_a_pod_address_every_address_is_bound(tmp_path: Path) -> None:
     assert parse(mount(tmp_path)).bind == ("0.0.0.0",)
 
 
+def test_standalone_with_further_qualities() -> None:
+    arguments = ["--standalone", "--source", "rtsp://admin:secret1@cam/1"]
+    start = prepare(parse([*arguments, "--profile", "sd=rtsp://viewer:secret2@cam/2", "--profile", "tiny=test"]))
+    assert [(one.name, one.source.kind) for one in start.config.profiles] == [("sd", "rtsp"), ("tiny", "testPattern")]
+    found = start.credentials_of("sd")()
+    assert found is not None
+    assert (found.username, found.password) == ("viewer", "secret2")
+    assert start.credentials_of("tiny")() is None
+    assert "secret" not in repr(start)
+
+
+@pytest.mark.parametrize("profiles", [["main=test"], ["S D=test"], ["=test"], ["sd"], ["sd=test", "sd=test"]])
+def test_further_qualities_that_are_none(profiles: list[str]) -> None:
+    given = [argument for profile in profiles for argument in ("--profile", profile)]
+    with pytest.raises(SettingsError):
+        prepare(parse(["--standalone", "--source", "test", *given]))
+
+
 def test_standalone() -> None:
     arguments = ["--standalone", "--source", "rtsp://admin:hun%40ter2@cam:554/x?y=1", "--port", "0", "--udp-port", "0"]
     settings = parse([*arguments, "--allowed-origin", "https://a.example", "--allowed-origin", "https://b.example"])
@@ -93,7 +111,7 @@ def test_standalone() -> None:
     start = prepare(settings)
     assert start.config.source.rtsp is not None
     assert start.config.source.rtsp.url == "rtsp://cam:554/x?y=1"
-    credentials = start.read_credentials()
+    credentials = start.credentials_of("main")()
     assert credentials is not None
     assert (credentials.username, credentials.password) == ("admin", "hun@ter2")
     assert "hun" not in repr(settings) + repr(start)

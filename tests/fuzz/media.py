@@ -6,6 +6,7 @@ from sightline_agent.media import h264, rtp, sps
 from sightline_agent.media.assembler import Assembler
 from sightline_agent.media.frames import MAX_PAYLOAD, Chunk
 from sightline_agent.sources.rtsp import auth, messages, sdp
+from sightline_agent.sources.rtsp.sound import plan
 from sightline_agent.sources.rtsp.wire import MAX_BODY, MAX_HEAD, Message, Packet, Splitter, WireError
 from tests.fuzz.runner import Target
 
@@ -77,6 +78,9 @@ def _describe(text: str) -> None:
     for track in description.videos:
         _address(messages.join(_URL, track.control))
         Assembler(track.parameter_sets)
+    found, problem = plan(description)
+    assert found is None or not problem
+    assert len(problem) < 200
 
 
 class CameraSdp:

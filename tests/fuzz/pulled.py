@@ -29,6 +29,11 @@ class Playlist:
         assert len(found.segments) <= playlist.MAX_SEGMENTS
         assert all(segment.part.url.startswith(("http://", "https://")) for segment in found.segments)
         assert found.target_seconds >= 0
+        last = found.entry(random.choice((1, 3)))
+        for segment in found.segments:
+            if segment.follows(last):
+                last = segment.place
+        assert not any(segment.follows(last) for segment in found.segments)
 
     def check(self) -> None: ...
 
@@ -74,6 +79,9 @@ _HLS_TOKENS = (
     b"#EXTINF:4.0,\n",
     b"#EXT-X-STREAM-INF:BANDWIDTH=9\n",
     b"#EXT-X-BYTERANGE:100@0\n",
+    b'#EXT-X-PART:DURATION=0.5,URI="p",INDEPENDENT=YES\n',
+    b"#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES\n",
+    b"#EXT-X-PART-INF:PART-TARGET=0.5\n",
     b'#EXT-X-KEY:METHOD=AES-128,URI="k",IV=0x1\n',
     b'#EXT-X-MAP:URI="i.mp4",BYTERANGE="9@0"\n',
     b"http://[",

@@ -1,5 +1,14 @@
 """All fuzz targets."""
 
-from tests.fuzz import media, pulled, transport, words
+from tests.fuzz import headers, media, native, pictures, pulled, sounds, transport, words
 
-TARGETS = (*transport.TARGETS, *media.TARGETS, *pulled.TARGETS, *words.TARGETS)
+TARGETS = (
+    *transport.TARGETS,
+    *native.TARGETS,
+    *media.TARGETS,
+    *pictures.TARGETS,
+    *pulled.TARGETS,
+    *sounds.TARGETS,
+    *headers.TARGETS,
+    *words.TARGETS,
+)

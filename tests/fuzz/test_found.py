@@ -8,8 +8,10 @@ import pytest
 from OpenSSL import SSL
 
 from sightline_agent.sources.base import SourceError
+from sightline_agent.sources.hls import playlist
 from sightline_agent.sources.rtsp import auth, messages, sdp, wire
 from sightline_agent.sources.rtsp.client import Connection
+from sightline_agent.sources.rtsp.inbox import Inbox
 from sightline_agent.sources.rtsp.wire import MAX_HEAD, Message, Packet, Splitter
 from sightline_model.tokens import TokenError, TokenReason, verify
 from tests.fuzz.transport import Association
@@ -21,6 +23,22 @@ CAMERA = "rtsp://192.0.2.1/cam"
 def test_an_address_that_is_none_is_no_crash(control: str) -> None:
     """`urlsplit` raises for some texts; a camera's SDP and header fields may hold them."""
     assert messages.clean_url(messages.join(CAMERA, control)) != control
+
+
+@pytest.mark.timeout(30)
+def test_a_long_word_in_a_playlist_takes_no_time() -> None:
+    """It took hours, in the event loop."""
+    word = "A" * 1_000_000
+    found = playlist.parse(f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXT-X-SERVER-CONTROL:{word}\n", "http://h/")
+    assert isinstance(found, playlist.Media)
+
+
+@pytest.mark.parametrize(
+    "address", ["rtsp://viewer@:554/cam", "rtsp://:554/cam", "rtsp://h:0/cam", "rtsp://h:99999/cam"]
+)
+def test_an_address_without_a_host_or_a_port_leads_nowhere(address: str) -> None:
+    """There is something behind `//`, and still nobody to ask."""
+    assert messages.clean_url(address) is None
 
 
 def test_a_quote_in_an_address_does_not_leave_its_field() -> None:
@@ -118,15 +136,19 @@ class Deaf(asyncio.Transport):
     def is_closing(self) -> bool:
         return True
 
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
     def close(self) -> None: ...
 
 
 async def test_a_camera_that_asks_without_end_and_reads_nothing() -> None:
     """The answers to its requests were written to a buffer that nobody emptied."""
-    transport, reader = Deaf(), asyncio.StreamReader()
-    writer = asyncio.StreamWriter(transport, asyncio.StreamReaderProtocol(reader), reader, asyncio.get_running_loop())
-    connection = Connection(reader, writer, None)
-    reader.feed_data(b"SET_PARAMETER x RTSP/1.0\r\nCSeq: 1\r\n\r\n" * 20_000)
+    transport, inbox = Deaf(), Inbox()
+    inbox.connection_made(transport)
+    connection = Connection(inbox, None)
+    inbox.data_received(b"SET_PARAMETER x RTSP/1.0\r\nCSeq: 1\r\n\r\n" * 20_000)
     with pytest.raises(SourceError):
         await connection.call("OPTIONS", CAMERA)
     assert transport.written < 100_000
@@ -134,12 +156,15 @@ async def test_a_camera_that_asks_without_end_and_reads_nothing() -> None:
 
 async def test_what_overtakes_an_answer_is_bounded_in_bytes() -> None:
     """4,096 packets of 64 KiB were 256 MiB."""
-    transport, reader = Deaf(), asyncio.StreamReader()
-    writer = asyncio.StreamWriter(transport, asyncio.StreamReaderProtocol(reader), reader, asyncio.get_running_loop())
-    connection = Connection(reader, writer, None)
+    inbox = Inbox()
+    inbox.connection_made(Deaf())
+    connection = Connection(inbox, None)
     for _ in range(400):
-        reader.feed_data(b"$\0\xff\xff" + bytes(0xFFFF))
-    reader.feed_data(b"RTSP/1.0 200 OK\r\nCSeq: 1\r\n\r\n")
+        inbox.data_received(b"$\0\xff\xff" + bytes(0xFFFF))
+    inbox.data_received(b"RTSP/1.0 200 OK\r\nCSeq: 1\r\n\r\n")
     await connection.call("PLAY", CAMERA)
-    early = await connection.receive()
+    early: list[Packet | Message] = []
+    inbox.connection_lost(None)
+    with pytest.raises(SourceError):
+        await connection.follow(early.extend)
     assert 0 < sum(len(item.data) for item in early if isinstance(item, Packet)) <= 9 << 20

@@ -15,6 +15,7 @@ from sightline_agent.transport.dtls import DtlsError, DtlsSession, fingerprint_o
 from sightline_agent.transport.endpoint import MAX_ADDRESSES, Endpoint, IceCredentials
 from sightline_agent.transport.fanout import Address
 from sightline_agent.transport.mux import LOG_INTERVAL, MuxCount, UdpMux
+from sightline_agent.transport.receiver import NativeReceiver
 from tests.fuzz.runner import Target
 
 _HOME: Address = ("192.0.2.1", 1000)
@@ -46,10 +47,10 @@ class _CountingLog:
 class _Mux(UdpMux):
     """Without a wire; each datagram takes a millisecond."""
 
-    def __init__(self) -> None:
+    def __init__(self, receiver: NativeReceiver | None) -> None:
         self.time = 100.0
         self.sent: list[tuple[bytes, Address]] = []
-        super().__init__("127.0.0.1", 0, clock=lambda: self.time)
+        super().__init__("127.0.0.1", 0, clock=lambda: self.time, receiver=receiver)
 
     def send(self, data: bytes, address: Address) -> None:
         self.sent.append((data, address))
@@ -58,11 +59,11 @@ class _Mux(UdpMux):
 class Mux:
     """The port with two sessions; datagrams come from their peers, from others, and with forged addresses."""
 
-    def __init__(self) -> None:
+    def __init__(self, receiver: NativeReceiver | None = None) -> None:
         self._log = _CountingLog()
         self._was, mux_module.log = mux_module.log, self._log
         self._loop = asyncio.new_event_loop()
-        self._mux = _Mux()
+        self._mux = _Mux(receiver)
         self._endpoints = [self._mux.open_endpoint() for _ in range(2)]
         for endpoint in self._endpoints:
             endpoint.remote = _PEER
@@ -307,7 +308,7 @@ class Association:
         self._loop.close()
 
 
-_STUN_TOKENS = (
+STUN_TOKENS = (
     b"\0\x06\0\x0dUFRAGUFR:peer\0\0\0",
     b"\0\x08\0\x14" + bytes(20),
     b"\x80\x28\0\x04" + bytes(4),
@@ -330,7 +331,7 @@ _DTLS_TOKENS = (
     bytes(8),
     b"\x2e",
 )
-_RTCP_TOKENS = (
+RTCP_TOKENS = (
     b"\x81\xc9\0\x07",
     b"\x81\xcd",
     b"\x81\xce",
@@ -342,8 +343,8 @@ _RTCP_TOKENS = (
 )
 
 TARGETS = (
-    Target("mux", Mux, _STUN_TOKENS, 2048),
-    Target("rtcp", Rtcp, _RTCP_TOKENS, 2048),
+    Target("mux", Mux, STUN_TOKENS, 2048),
+    Target("rtcp", Rtcp, RTCP_TOKENS, 2048),
     Target("dtls-handshake", Handshake, _DTLS_TOKENS, 2048, share=0.2),
     Target("dtls-association", Association, _DTLS_TOKENS, 2048, share=0.5),
 )

@@ -2,13 +2,19 @@
 
 import base64
 import functools
+import math
 from datetime import UTC, datetime
 from random import Random
 
 from sightline_agent.errors import ProblemError
+from sightline_agent.media.frames import VideoFormat
+from sightline_agent.players import Players
 from sightline_agent.signaling.answer import Ours, build_answer, build_restart, choose
+from sightline_agent.signaling.layers import parse_selection
 from sightline_agent.signaling.offer import parse_body
+from sightline_agent.signaling.report import parse_report
 from sightline_agent.signaling.sdp import MAX_SDP_BYTES, SdpError, parse_fragment, parse_offer
+from sightline_model.agent import PlayerReport
 from sightline_model.tokens import Signer, TokenError, generate_private_key_pem, verify
 from tests.fuzz.runner import Target
 
@@ -25,6 +31,9 @@ _OURS = Ours(
     session_id=42,
 )
 
+_PROFILES = ("", "42e01f", "64001f", "1.0.93")
+_FORMATS = tuple(VideoFormat(codec, profile) for codec in ("H264", "H265") for profile in _PROFILES)
+
 
 class Offer:
     """An offer, and the answer to it: whatever is echoed stays on its line."""
@@ -33,7 +42,7 @@ class Offer:
         text = data.decode("utf-8", "replace")
         try:
             offer = parse_offer(text)
-            choice = choose(offer, random.choice(("", "42e01f", "64001f")))
+            choice = choose(offer, random.choice(_FORMATS))
             answer = build_answer(offer, choice, _OURS)
             build_restart(choice.section, _OURS)
         except SdpError:
@@ -77,6 +86,49 @@ class JsonOffer:
             return
 
     def check(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Layer:
+    """The choice of a quality; a name that nobody has is told again in a problem, so it must be text."""
+
+    def feed(self, data: bytes, random: Random) -> None:
+        try:
+            name = parse_selection(data.decode("utf-8", random.choice(("replace", "surrogateescape"))), "0")
+        except ProblemError as error:
+            assert error.problem.model_dump_json()
+            return
+        assert name is None or (name.isprintable() and 0 < len(name.encode()) <= 64)
+
+    def check(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class PlayerReports:
+    """Reports of one player after the other; however they lie, the sums stay within what time allows."""
+
+    def __init__(self) -> None:
+        self._players = Players()
+        self._now = 0.0
+
+    def feed(self, data: bytes, random: Random) -> None:
+        self._now += random.random() * 4
+        sid = f"s-{random.randrange(8)}"
+        try:
+            report = parse_report(data.decode("utf-8", "surrogateescape"))
+        except ProblemError:
+            return
+        self._players.note(sid, report, self._now)
+        shown = PlayerReport.model_validate_json(report.model_dump_json())
+        assert shown == report
+        assert report.decoder.isascii()
+
+    def check(self) -> None:
+        assert 0 <= self._players.frozen_seconds <= 8 * (60 + self._now)
+        assert len(self._players._heard) <= 8
+        assert math.isfinite(self._players.jitter_buffer.total + self._players.frame_rate.total)
 
     def close(self) -> None: ...
 
@@ -156,9 +208,25 @@ _TOKEN_TOKENS = (
     b"\\ud800",
 )
 
+_REPORT_TOKENS = (
+    b'"freezes":',
+    b'"frozenSeconds":',
+    b'"framesDropped":',
+    b'"decoder":"',
+    b"1e999",
+    b"-0.0",
+    b"NaN",
+    b"null",
+    b"\\ud800",
+    b"\\u0000",
+    b"[" * 500,
+)
+
 TARGETS = (
     Target("offer", Offer, _SDP_TOKENS, 100_000),
     Target("fragment", Fragment, _SDP_TOKENS, 100_000),
     Target("json-offer", JsonOffer, (b"\\ud800", b"[" * 5000, b'"sdp":', b"1e999", b"\\u000a"), 150_000),
+    Target("layer", Layer, (b'"mediaId":', b'"encodingId":', b"null", b"\\ud800", b"\\u0000", b"[" * 2000), 8192),
+    Target("player-report", PlayerReports, _REPORT_TOKENS, 4096),
     Target("token", Token, _TOKEN_TOKENS, 6000),
 )

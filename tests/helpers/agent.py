@@ -22,6 +22,8 @@ class Standalone:
 
     process: asyncio.subprocess.Process
     port: int
+    media_port: int
+    """UDP."""
 
     @property
     def whep(self) -> str:
@@ -47,7 +49,7 @@ async def standalone(source: str = PATTERN, *arguments: str) -> AsyncIterator[St
     try:
         started = await asyncio.wait_for(_started(process.stdout), 30)
         draining = asyncio.create_task(process.stdout.read())
-        yield Standalone(process, int(started["control"].removesuffix("/tcp").rpartition(":")[2]))
+        yield Standalone(process, _port(started["control"]), _port(started["media"]))
         process.terminate()
         assert await asyncio.wait_for(process.wait(), 10) == 0
         await draining
@@ -63,3 +65,7 @@ async def _started(output: asyncio.StreamReader) -> dict[str, Any]:
         if event["event"] == "agent started":
             return event
     raise AssertionError("the agent ended before it had started")
+
+
+def _port(address: str) -> int:
+    return int(address.partition("/")[0].rpartition(":")[2])

@@ -111,6 +111,12 @@ class Player:
         width, height, frames = await self._page.evaluate(script)
         return Picture(width, height, frames)
 
+    async def wait_for_width(self, pixels: int, seconds: float = 20.0) -> None:
+        """Wait until the picture has that width."""
+        async with asyncio.timeout(seconds):
+            while (await self.picture()).width != pixels:
+                await asyncio.sleep(0.1)
+
     async def first_frame(self) -> float:
         """Seconds from the offer's POST to the first frame shown, as the player measured them."""
         timings = await self._page.evaluate("() => document.querySelector('sightline-player').timings")
@@ -126,6 +132,32 @@ class Player:
             return video.getVideoPlaybackQuality().totalVideoFrames - before;
         }"""
         return int(await self._page.evaluate(script, seconds * 1000))
+
+    async def digits(self, count: int) -> list[tuple[int, int]]:
+        """Of so many pictures in the order of their showing: how many were shown before, and the digit that
+        `helpers.coded` paints into the corner of each."""
+        script = """async (count) => {
+            const player = document.querySelector('sightline-player');
+            const video = (player.shadowRoot || player).querySelector('video');
+            const canvas = new OffscreenCanvas(16, 16);
+            const context = canvas.getContext('2d', {willReadFrequently: true});
+            const found = [];
+            await new Promise((resolve) => {
+                const look = (now, metadata) => {
+                    context.drawImage(video, 8, 8, 16, 16, 0, 0, 16, 16);
+                    const pixels = context.getImageData(0, 0, 16, 16).data;
+                    let sum = 0;
+                    for (let i = 0; i < pixels.length; i += 4) sum += pixels[i + 1];
+                    found.push([metadata.presentedFrames, sum / 256]);
+                    if (found.length < count) video.requestVideoFrameCallback(look); else resolve();
+                };
+                video.requestVideoFrameCallback(look);
+            });
+            return found;
+        }"""
+        read = await self._page.evaluate(script, count)
+        # Full range to studio range, in which the digit d is painted as 20 + 20 * d.
+        return [(number, round((grey * 219 / 255 + 16 - 20) / 20)) for number, grey in read]
 
     async def leave(self) -> None:
         """Close the page, as a person closes the tab."""

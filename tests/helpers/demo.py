@@ -41,6 +41,14 @@ class Demo:
         for pod in self.kubectl.list("pods", f"sightline.dev/camera={camera}"):
             _kill_container(pod["metadata"]["uid"], PROGRAMS["agent"])
 
+    def helm_set(self, *settings: str) -> None:
+        """Upgrade the release with further values, and wait until its pods run."""
+        helm = _hack("tools", "helm").stdout.strip().splitlines()[-1]
+        upgrade = ["upgrade", "sightline", str(ROOT / "charts/sightline"), "--reuse-values", "--wait", "--timeout=120s"]
+        places = [f"--namespace={self.namespace}", f"--kubeconfig={self.kubectl.kubeconfig}"]
+        options = [f"--set={setting}" for setting in settings]
+        subprocess.run([helm, *upgrade, *places, *options], check=True, stdout=subprocess.DEVNULL)
+
     def service_account_token(self, name: str, audience: str) -> str:
         """A token of a ServiceAccount in the namespace `default`."""
         return self.kubectl("create", "token", name, f"--audience={audience}").strip()

@@ -24,6 +24,15 @@ ENCODERS = {
 }
 
 
+SOUNDS = {
+    "pcmu": "audio/x-raw,rate=8000,channels=1 ! mulawenc ! rtppcmupay name=pay1 pt=0",
+    "pcma": "audio/x-raw,rate=8000,channels=1 ! alawenc ! rtppcmapay name=pay1 pt=8",
+    "opus": "audio/x-raw,rate=48000,channels=1 ! opusenc ! rtpopuspay name=pay1 pt=97",
+    "aac": "audio/x-raw,rate=16000,channels=1 ! voaacenc bitrate=32000 ! aacparse ! rtpmp4gpay name=pay1 pt=98",
+    "l16": "audio/x-raw,rate=16000,channels=1 ! audioconvert ! rtpL16pay name=pay1 pt=99",
+}
+
+
 def say(event: str, **details: Any) -> None:
     """One JSON line for the test that started us."""
     print(json.dumps({"event": event, **details}), flush=True)
@@ -35,6 +44,7 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--codec", choices=sorted(ENCODERS), default="h264")
+    parser.add_argument("--sound", choices=sorted(SOUNDS), help="a tone beside the pictures")
     parser.add_argument("--size", default="1280x720")
     parser.add_argument("--fps", type=int, default=30)
     parser.add_argument("--user", default="")
@@ -61,7 +71,7 @@ def main() -> None:
     encoder = ENCODERS[options.codec].format(
         fps=options.fps,
         tune=f"interlaced={options.interlaced} "
-        + ("bframes=2 b-adapt=false" if options.b_frames else "tune=zerolatency"),
+        + ("bframes=3 b-adapt=false" if options.b_frames else "tune=zerolatency"),
         # The fastest preset uses nothing that Main and High have beyond Baseline.
         preset="ultrafast" if options.profile == "constrained-baseline" else "superfast",
         profile=options.profile,
@@ -71,7 +81,8 @@ def main() -> None:
     ways = GstRtsp.RTSPLowerTrans
     if options.udp_only or options.tcp_only:
         factory.set_protocols(ways.UDP if options.udp_only else ways.TCP)
-    factory.set_launch(f"( videotestsrc is-live=true pattern=ball ! {picture} ! timeoverlay ! {encoder} )")
+    sound = f"audiotestsrc is-live=true freq=1000 volume=0.3 ! {SOUNDS[options.sound]}" if options.sound else ""
+    factory.set_launch(f"( videotestsrc is-live=true pattern=ball ! {picture} ! timeoverlay ! {encoder} {sound} )")
     factory.set_shared(True)
     server.get_mount_points().add_factory("/cam", factory)
     if options.user:

@@ -20,8 +20,16 @@ gi.require_version("GstSdp", "1.0")
 gi.require_version("GstWebRTC", "1.0")
 from gi.repository import GLib, Gst, GstSdp, GstWebRTC  # type: ignore[import-not-found]  # noqa: E402
 
-CODEC = "application/x-rtp,media=video,encoding-name=H264,clock-rate=90000,payload=96,packetization-mode=(string)1"
-DECODE = "rtph264depay ! h264parse ! avdec_h264 ! fakesink name=end signal-handoffs=true sync=false"
+_CAPS = "application/x-rtp,media=video,clock-rate=90000,payload=96"
+OFFERS = {
+    "h264": f"{_CAPS},encoding-name=H264,packetization-mode=(string)1",
+    "h265": f"{_CAPS},encoding-name=H265",
+}
+DECODERS = {
+    "h264": "rtph264depay ! h264parse ! avdec_h264",
+    "h265": "rtph265depay ! h265parse ! avdec_h265",
+}
+END = "fakesink name=end signal-handoffs=true sync=false"
 
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -29,7 +37,8 @@ DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 class Viewer:
     """One attempt to watch."""
 
-    def __init__(self, url: str, frames: int) -> None:
+    def __init__(self, url: str, frames: int, codec: str) -> None:
+        self._codec = codec
         self._url = url
         self._wanted = frames
         self._frames = 0
@@ -43,7 +52,7 @@ class Viewer:
         self._peer.connect("pad-added", self._on_pad)
         self._peer.connect("notify::ice-gathering-state", self._on_gathering)
         direction = GstWebRTC.WebRTCRTPTransceiverDirection.RECVONLY
-        transceiver = self._peer.emit("add-transceiver", direction, Gst.Caps.from_string(CODEC))
+        transceiver = self._peer.emit("add-transceiver", direction, Gst.Caps.from_string(OFFERS[codec]))
         transceiver.set_property("do-nack", True)
         bus = self._pipeline.get_bus()
         bus.add_signal_watch()
@@ -82,7 +91,7 @@ class Viewer:
         return False
 
     def _on_pad(self, _peer: Any, pad: Any) -> None:
-        decoder = Gst.parse_bin_from_description(DECODE, True)
+        decoder = Gst.parse_bin_from_description(f"{DECODERS[self._codec]} ! {END}", True)
         decoder.get_by_name("end").connect("handoff", self._on_frame)
         self._pipeline.add(decoder)
         decoder.sync_state_with_parent()
@@ -106,9 +115,10 @@ def main() -> None:
     parser.add_argument("url")
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--seconds", type=int, default=30)
+    parser.add_argument("--codec", choices=sorted(OFFERS), default="h264")
     options = parser.parse_args()
     Gst.init(None)
-    sys.stdout.write(json.dumps(Viewer(options.url, options.frames).run(options.seconds)) + "\n")
+    sys.stdout.write(json.dumps(Viewer(options.url, options.frames, options.codec).run(options.seconds)) + "\n")
 
 
 if __name__ == "__main__":

@@ -10,16 +10,18 @@ import av
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamTrack
 
-from sightline_agent.media.frames import Chunk, VideoFormat
+from sightline_agent.attachment import Attachment
+from sightline_agent.media.frames import Chunk, MediaFormat, VideoFormat
 from sightline_agent.peers import Peer, PeerFactory, Timings
 from sightline_agent.transport.dtls import new_certificate
 from sightline_agent.transport.fanout import Address
 from sightline_agent.transport.fanout_python import DatagramSender, PythonFanOut
 from sightline_agent.transport.mux import UdpMux
+from sightline_agent.transport.receiver import NativeReceiver
 from sightline_model.reasons import EndReason
 
 WIDTH, HEIGHT, RATE, GOP = 320, 240, 30, 10
-FORMAT = VideoFormat("H264", "42e01f", WIDTH, HEIGHT)
+FORMAT = MediaFormat(VideoFormat("H264", "42e01f", WIDTH, HEIGHT))
 PATIENCE = 20.0
 
 
@@ -155,11 +157,13 @@ class Stage:
     mux: UdpMux
     sockets: LossySockets
     fanout: PythonFanOut
+    sound: PythonFanOut
     factory: PeerFactory
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     def peer(self, observer: Observer, name: str = "s-1") -> Peer:
-        return self.factory.make(name, FORMAT, observer)
+        place = Attachment("main", FORMAT, self.fanout, self.sound, lambda: None, lambda: None)
+        return self.factory.make(name, place, observer)
 
     def run(self, peer: Peer) -> asyncio.Task[None]:
         task = asyncio.create_task(peer.run())
@@ -168,15 +172,13 @@ class Stage:
 
 
 @contextlib.asynccontextmanager
-async def open_stage() -> AsyncIterator[Stage]:
-    mux = UdpMux("127.0.0.1", 0)
+async def open_stage(receiver: NativeReceiver | None = None) -> AsyncIterator[Stage]:
+    mux = UdpMux("127.0.0.1", 0, receiver=receiver)
     await mux.start()
     sockets = LossySockets(mux)
     fanout = PythonFanOut(sockets)
-    factory = PeerFactory(
-        mux, fanout, new_certificate(), list, timings=Timings(report_least=0.1, report_most=0.2, watch=0.05)
-    )
-    stage = Stage(mux, sockets, fanout, factory)
+    factory = PeerFactory(mux, new_certificate(), list, timings=Timings(report_least=0.1, report_most=0.2, watch=0.05))
+    stage = Stage(mux, sockets, fanout, PythonFanOut(sockets), factory)
     yield stage
     for task in stage.tasks:
         task.cancel()

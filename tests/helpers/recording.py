@@ -12,7 +12,7 @@ from typing import Any
 import av
 import pytest
 
-from sightline_agent.media.frames import Chunk, VideoFormat
+from sightline_agent.media.frames import AudioFormat, Chunk, MediaFormat, VideoFormat
 from sightline_agent.media.h264 import reassemble
 from sightline_agent.sources.base import Source, SourceError
 
@@ -24,18 +24,33 @@ class Recorder:
     enough: int
     format: VideoFormat | None = None
     chunks: list[Chunk] = field(default_factory=list)
+    sounds: list[Chunk] = field(default_factory=list)
+    audio: AudioFormat | None = None
+    audio_problem: str = ""
+    relations: list[int | None] = field(default_factory=list)
+    """For each chunk of sound, the picture of the same moment."""
+    enough_sounds: int = 0
     on_chunk: Callable[[int], None] = lambda number: None
     full: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def start(self, format_: VideoFormat) -> None:
-        assert self.format is None
-        self.format = format_
+    def start(self, format_: MediaFormat) -> None:
+        assert self.format in (None, format_.video)
+        self.format = format_.video
+        self.audio, self.audio_problem = format_.audio, format_.audio_problem
 
     def write(self, chunk: Chunk) -> None:
         assert self.format is not None
         self.chunks.append(chunk)
         self.on_chunk(len(self.chunks))
-        if len(self.chunks) == self.enough:
+        self._look()
+
+    def write_audio(self, chunk: Chunk, picture: int | None = None) -> None:
+        self.sounds.append(chunk)
+        self.relations.append(picture)
+        self._look()
+
+    def _look(self) -> None:
+        if len(self.chunks) >= self.enough and len(self.sounds) >= self.enough_sounds:
             self.full.set()
 
     @property

@@ -19,6 +19,7 @@ class RtspCamera:
     host: str
     port: int
     scheme: str = "rtsp"
+    pid: int = 0
     opened: int = 0
     """Connections since the start."""
     connected: int = 0
@@ -60,7 +61,7 @@ async def rtsp_camera(host: str, *options: str) -> AsyncIterator[RtspCamera]:
     assert process.stdout is not None
     try:
         first = json.loads(await asyncio.wait_for(process.stdout.readline(), 30))
-        camera = RtspCamera(host, first["port"], "rtsps" if "--certificate" in options else "rtsp")
+        camera = RtspCamera(host, first["port"], "rtsps" if "--certificate" in options else "rtsp", process.pid)
         reader = asyncio.create_task(_read(process.stdout, camera))
         try:
             yield camera

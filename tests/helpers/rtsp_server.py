@@ -20,7 +20,27 @@ PPS = bytes.fromhex("68ce3c80")
 _NONCE = "a" * 32
 _SESSION = "12345678"
 _SSRC = b"\x11\x22\x33\x44"
+_SOUND_SSRC = b"\x55\x66\x77\x88"
 _CLOCK = 90_000
+_BEGIN, _SOUND_BEGIN = 1000, 70_000
+
+
+@dataclass(frozen=True)
+class Sound:
+    """What this camera sends beside the pictures: a packet with each frame."""
+
+    sdp: tuple[str, ...]
+    payload_type: int
+    payload: Callable[[int], bytes]
+    """By the number of the frame."""
+    ticks: int
+    """From one to the next."""
+    status: str = "200 OK"
+    """Of the answer to its SETUP; empty: it hangs up instead."""
+    refuses_to_play: bool = False
+    """Once it was set up."""
+    reports: bool = False
+    """With sender reports, in which the sound is as old as a picture that was sent five frames before."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +101,8 @@ class Habits:
     """The number of a frame in the order in which frames are shown, by its number in the order of sending."""
     sdp_sets: tuple[bytes, ...] = ()
     """Instead of those of the stream."""
+    sound: Sound | None = None
+    """None: there is some, of a kind that nobody carries."""
 
 
 @dataclass(frozen=True)
@@ -106,12 +128,19 @@ class RtspServer:
         """UDP packets to our RTP ports."""
         self.scheme, self.host, self.port = "rtsp", "127.0.0.1", 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._listener: asyncio.Server | None = None
 
     @property
     def url(self) -> str:
         """The stream, without credentials."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}/cam"
+
+    async def vanish(self) -> None:
+        """The camera loses its power: connections end, and nobody listens at its port any more."""
+        if self._listener is not None:
+            self._listener.close()
+        await self.close()
 
     def methods(self) -> list[str]:
         """What was asked, in order."""
@@ -158,6 +187,8 @@ class _Client:
         self._transport = ""
         self._sockets: list[socket.socket] = []
         self._ports: tuple[int, int] = (0, 0)
+        self._sound_ports: tuple[int, int] | None = None
+        self._sound_wanted = False
         self._nonce, self._uses = 0, 0
         self._sent = 0
         self._sequence = camera.habits.first_sequence
@@ -194,6 +225,8 @@ class _Client:
             status = "401 Unauthorized"
             if not (habits.terse and "authorization" in fields):
                 lines += [f"WWW-Authenticate: {challenge}" for challenge in self._challenges()]
+        elif method == "PLAY" and self._sound_wanted and habits.sound is not None and habits.sound.refuses_to_play:
+            status = "455 Method Not Valid in This State"
         elif method == "OPTIONS":
             lines.append(f"Public: {habits.public}")
         elif method == "DESCRIBE":
@@ -202,7 +235,12 @@ class _Client:
             lines += ["Content-Type: application/sdp", f"Content-Length: {len(body)}"]
             lines += [f"Content-Base: {base}"] if base else []
         elif method == "SETUP":
-            status, setup = self._set_up(fields["transport"])
+            sounds = habits.sound if url.endswith("trackID=0") else None
+            if sounds is not None and not sounds.status:
+                return False
+            status, setup = self._set_up(fields["transport"], sounds is not None)
+            if sounds is not None:
+                status, self._sound_wanted = sounds.status, True
             lines += setup
         if habits.lower_case:
             lines = [f"{name.lower()}:{value}" for name, _, value in (line.partition(":") for line in lines)]
@@ -216,15 +254,20 @@ class _Client:
             self._pictures = asyncio.create_task(self._play(1 if habits.early else 0))
         return method != "TEARDOWN"
 
-    def _set_up(self, wanted: str) -> tuple[str, list[str]]:
+    def _set_up(self, wanted: str, sound: bool = False) -> tuple[str, list[str]]:
         self._transport = "TCP" if wanted.startswith("RTP/AVP/TCP") else "UDP"
         if self._transport not in self._habits.transports:
             return "461 Unsupported Transport", []
         session = f"Session: {_SESSION};timeout={self._habits.session_timeout}"
         if self._transport == "TCP":
-            return "200 OK", ["Transport: RTP/AVP/TCP;unicast;interleaved=0-1;ssrc=11223344", session]
+            channels = "2-3" if sound else "0-1"
+            return "200 OK", [f"Transport: RTP/AVP/TCP;unicast;interleaved={channels};ssrc=11223344", session]
         match = re.search(r"client_port=(\d+)-(\d+)", wanted)
         assert match is not None
+        if sound:
+            self._sound_ports = (int(match[1]), int(match[2]))
+            ours = "-".join(str(one.getsockname()[1]) for one in self._sockets)  # one pair of ours serves both tracks
+            return "200 OK", [f"Transport: RTP/AVP;unicast;client_port={match[1]}-{match[2]};server_port={ours}"]
         self._ports = (int(match[1]), int(match[2]))
         host = self._camera.host
         for index in range(2):
@@ -243,15 +286,27 @@ class _Client:
         else:
             self._camera.reports.append(data)
 
+    def _send_sound(self, number: int, sound: Sound) -> None:
+        """A packet, and a second after the start the sender reports of both tracks."""
+        timestamp = (_SOUND_BEGIN + number * sound.ticks) % (1 << 32)
+        header = bytes([0x80, sound.payload_type]) + number.to_bytes(2, "big") + timestamp.to_bytes(4, "big")
+        self._send([header + _SOUND_SSRC + sound.payload(number)], 2)
+        if sound.reports and number == 0:
+            of_pictures = _sender_report(_SSRC, _BEGIN - 5 * _CLOCK // self._habits.fps)
+            self._send([of_pictures], 1)
+            self._send([_sender_report(_SOUND_SSRC, timestamp)], 3)
+
     def _send(self, packets: Sequence[bytes], index: int = 0) -> None:
+        """`index`: 0 and 1 are RTP and RTCP of the pictures, 2 and 3 of the sound."""
         if self._transport == "TCP":
             self._writer.write(
                 b"".join(b"$" + bytes([index]) + len(packet).to_bytes(2, "big") + packet for packet in packets)
             )
             return
+        ports = (*self._ports, *(self._sound_ports or ()))
         for packet in packets:
             with contextlib.suppress(OSError):
-                self._sockets[index].sendto(packet, (self._camera.host, self._ports[index]))
+                self._sockets[index % 2].sendto(packet, (self._camera.host, ports[index]))
 
     async def _play(self, number: int) -> None:
         habits = self._habits
@@ -275,7 +330,7 @@ class _Client:
     def _frame(self, number: int) -> None:
         habits = self._habits
         payloads = _packets(self._unit(number), habits.mtu)
-        timestamp = (1000 + habits.clock(number) * _CLOCK // habits.fps) % (1 << 32)
+        timestamp = (_BEGIN + habits.clock(number) * _CLOCK // habits.fps) % (1 << 32)
         packets = []
         for index, payload in enumerate(payloads):
             marker = 0x80 if index == len(payloads) - 1 else 0
@@ -288,6 +343,8 @@ class _Client:
             places = [min(index ^ 1, len(packets) - 1) for index in range(len(packets) & ~1)]
             packets = [packets[place] for place in places] + packets[len(places) :]
         self._send(packets)
+        if self._sound_wanted and habits.sound is not None:
+            self._send_sound(number, habits.sound)
 
     def _unit(self, number: int) -> list[bytes]:
         habits = self._habits
@@ -301,7 +358,8 @@ class _Client:
 
     def _sdp(self) -> bytes:
         habits = self._habits
-        lines = ["v=0", "o=- 1 1 IN IP4 127.0.0.1", "s=test", "t=0 0", "a=control:*", "m=audio 0 RTP/AVP 0"]
+        lines = ["v=0", "o=- 1 1 IN IP4 127.0.0.1", "s=test", "t=0 0", "a=control:*"]
+        lines += habits.sound.sdp if habits.sound is not None else ["m=audio 0 RTP/AVP 3"]
         lines += ["a=control:trackID=0", "m=video 0 RTP/AVP 96", f"a=rtpmap:96 {habits.codec}/90000"]
         if habits.codec == "H264":
             given = habits.sdp_sets or (SPS, PPS)
@@ -361,19 +419,24 @@ class _Client:
 
 @contextlib.asynccontextmanager
 async def serve(
-    habits: Habits | None = None, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+    habits: Habits | None = None, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None, port: int = 0
 ) -> AsyncIterator[RtspServer]:
-    """A camera for the length of a `with`; rtsps with `tls`."""
+    """A camera for the length of a `with`; rtsps with `tls`. With `port` it comes back where it was."""
     camera = RtspServer(habits or Habits())
     camera.host = host
     camera.scheme = "rtsps" if tls is not None else "rtsp"
-    server = await asyncio.start_server(camera._accept, camera.host, 0, ssl=tls)
-    camera.port = server.sockets[0].getsockname()[1]
+    camera._listener = await asyncio.start_server(camera._accept, camera.host, port, ssl=tls)
+    camera.port = camera._listener.sockets[0].getsockname()[1]
     try:
         yield camera
     finally:
-        server.close()
-        await camera.close()
+        await camera.vanish()
+
+
+def _sender_report(ssrc: bytes, timestamp: int) -> bytes:
+    """Of one moment, the same for all tracks."""
+    moment = (3_900_000_000 << 32).to_bytes(8, "big")
+    return b"\x80\xc8\x00\x06" + ssrc + moment + (timestamp % (1 << 32)).to_bytes(4, "big") + bytes(8)
 
 
 def _packets(nals: list[bytes], mtu: int) -> list[bytes]:

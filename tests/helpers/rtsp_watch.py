@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
-from sightline_agent.media.frames import Chunk, VideoFormat
+from sightline_agent.media.frames import Chunk, MediaFormat, VideoFormat
 from sightline_agent.sources.credentials import Credentials
 from sightline_agent.sources.rtsp.source import RtspSource
 from sightline_model.camera import RtspSource as RtspSpec
@@ -21,6 +21,7 @@ class Recorder:
     enough: int = 10
     formats: list[VideoFormat] = field(default_factory=list)
     chunks: list[Chunk] = field(default_factory=list)
+    sounds: list[Chunk] = field(default_factory=list)
     full: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -28,18 +29,27 @@ class Recorder:
         """The newest one."""
         return self.formats[-1] if self.formats else None
 
-    def start(self, format_: VideoFormat) -> None:
-        self.formats.append(format_)
+    def start(self, format_: MediaFormat) -> None:
+        self.formats.append(format_.video)
 
     def write(self, chunk: Chunk) -> None:
         self.chunks.append(chunk)
         if len(self.chunks) >= self.enough:
             self.full.set()
 
+    def write_audio(self, chunk: Chunk, picture: int | None = None) -> None:
+        self.sounds.append(chunk)
+
 
 async def record(spec: RtspSpec, credentials: Credentials | None = None, enough: int = 10) -> Recorder:
     """Run until there are enough chunks; SourceError when it fails before."""
     recorder = Recorder(enough)
+    await record_with(recorder, spec, credentials)
+    return recorder
+
+
+async def record_with(recorder: Recorder, spec: RtspSpec, credentials: Credentials | None = None) -> None:
+    """The same with a recorder of one's own."""
     running = asyncio.create_task(RtspSource(spec, credentials).run(recorder))
     full = asyncio.create_task(recorder.full.wait())
     await asyncio.wait({running, full}, return_when=asyncio.FIRST_COMPLETED)
@@ -48,7 +58,6 @@ async def record(spec: RtspSpec, credentials: Credentials | None = None, enough:
         running.result()
     running.cancel()
     await asyncio.wait({running})
-    return recorder
 
 
 async def watch(

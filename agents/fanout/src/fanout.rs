@@ -71,6 +71,8 @@ pub struct FanOut {
     behind: VecDeque<u64>,
     /// Timestamp and time of the newest chunk.
     newest: (u32, f64),
+    /// Of those who were adopted, per second.
+    clock_rate: f64,
     lane: Lane,
     totals: Totals,
 }
@@ -87,6 +89,7 @@ impl FanOut {
             last_handle: 0,
             behind: VecDeque::new(),
             newest: (0, 0.0),
+            clock_rate: 0.0,
             lane: Lane::default(),
             totals: Totals::default(),
         }
@@ -121,6 +124,30 @@ impl FanOut {
         }
     }
 
+    /// Takes a viewer out, with all that goes on elsewhere: keys, numbers, counters.
+    pub fn release(&mut self, handle: u64) -> Option<Stream> {
+        self.place(handle).map(|place| self.streams.remove(place))
+    }
+
+    /// Takes in a viewer of another fan-out. Its timestamps, of a clock of so many ticks per second, go on by the time
+    /// that has passed.
+    pub fn adopt(&mut self, mut stream: Stream, link: usize, clock_rate: f64, now: f64) -> u64 {
+        self.last_handle += 1;
+        self.clock_rate = clock_rate;
+        let clock = stream.counters.last_timestamp.wrapping_add(ticks(now - stream.counters.last_sent, clock_rate));
+        let theirs = self.newest.0.wrapping_add(ticks(now - self.newest.1, clock_rate));
+        stream.enter(self.last_handle, clock, theirs);
+        stream.link = link;
+        self.streams.push(stream);
+        self.last_handle
+    }
+
+    /// Whether a viewer has a place of its own in the ring.
+    #[must_use]
+    pub fn is_behind(&self, handle: u64) -> bool {
+        self.stream(handle).is_some_and(|stream| matches!(stream.state, State::Behind(_)))
+    }
+
     pub fn redirect(&mut self, handle: u64, link: usize, address: SocketAddr) {
         if let Some(place) = self.place(handle) {
             self.streams[place].redirect(link, address);
@@ -146,6 +173,13 @@ impl FanOut {
         }
         let mut events = Events::default();
         let Some((first, chunk)) = self.ring.push(chunk) else { return Ok(events) };
+        if first == 0 {
+            // Who was adopted before: until now nothing told what this stream's clock shows.
+            let assumed = ticks(now, self.clock_rate);
+            for stream in self.streams.iter_mut().filter(|stream| stream.counters.packets > 0) {
+                stream.shift(chunk.timestamp, assumed);
+            }
+        }
         self.newest = (chunk.timestamp, now);
         let work = Work { chunk, first, packets: 0..chunk.len(), segments: self.limits.segments };
         self.method = serve(&work, wire, links, self.method, &mut self.lane, &mut self.streams);
@@ -250,6 +284,11 @@ impl FanOut {
             }
         }
     }
+}
+
+/// So many seconds on a clock of that rate.
+fn ticks(seconds: f64, clock_rate: f64) -> u32 {
+    (seconds.max(0.0) * clock_rate).round() as i64 as u32
 }
 
 /// Builds and sends the chunk for each of these viewers; what became of it is in their `progress`.

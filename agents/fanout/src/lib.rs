@@ -12,17 +12,24 @@
 //! * `lane`: the buffer in which packets are built, and the way from there to the wire.
 //! * `fanout`: all viewers; `books`: what is counted about them.
 //! * `turn`: a slice for a viewer who is behind the stream; `pace`: how large.
-//! * `python`: the module that Python imports; off unless the feature `python` is on.
+//! * `receive`: what viewers send while nothing changes; `check`, `srtcp` and `feedback` read it.
+//! * `python` and `python_receive`: the module that Python imports; off unless the feature `python` is on.
 
 #![deny(unsafe_code)]
 
 mod books;
+pub mod check;
 pub mod fanout;
+pub mod feedback;
 pub mod lane;
 pub mod pace;
 #[cfg(feature = "python")]
 mod python;
+#[cfg(feature = "python")]
+mod python_receive;
+pub mod receive;
 pub mod ring;
+pub mod srtcp;
 pub mod srtp;
 pub mod stream;
 #[allow(unsafe_code)]

@@ -11,13 +11,14 @@ use pyo3::types::{PyBytes, PyTuple};
 
 use crate::fanout::{self, Events, Limits, TooLong};
 use crate::pace::Pace;
+use crate::python_receive::Receiver;
 use crate::ring::Chunk;
 use crate::srtp::{Profile, Srtp};
-use crate::stream::{Rtx, Settings};
+use crate::stream::{Rtx, Settings, Stream};
 use crate::wire::{Errno, Message, Method, Sockets, Wire};
 
 /// Grows with each change that the Python side has to know.
-const INTERFACE: u32 = 3;
+const INTERFACE: u32 = 5;
 
 #[derive(FromPyObject)]
 struct PyLimits {
@@ -124,7 +125,7 @@ impl Wire for Outlets {
     }
 }
 
-fn socket_address(host: &str, port: u16) -> PyResult<SocketAddr> {
+pub(crate) fn socket_address(host: &str, port: u16) -> PyResult<SocketAddr> {
     let wrong = || PyValueError::new_err("not an IP address");
     if let Some((host, scope)) = host.split_once('%') {
         let scope = scope.parse().map_err(|_| wrong())?;
@@ -132,6 +133,10 @@ fn socket_address(host: &str, port: u16) -> PyResult<SocketAddr> {
     }
     Ok((host.parse::<IpAddr>().map_err(|_| wrong())?, port).into())
 }
+
+/// A viewer on its way from one fan-out to another.
+#[pyclass]
+struct Carried(Option<Stream>);
 
 /// Encrypts and sends each chunk to every viewer. Not thread-safe: a second call meanwhile raises RuntimeError.
 #[pyclass]
@@ -213,6 +218,21 @@ impl FanOut {
         Ok(())
     }
 
+    /// Takes a viewer out; None for unknown handles.
+    fn release(&mut self, handle: u64) -> Option<Carried> {
+        self.0.release(handle).map(|stream| Carried(Some(stream)))
+    }
+
+    /// Takes in what another fan-out released, once.
+    fn adopt(&mut self, carried: &mut Carried, link: usize, clock_rate: f64, now: f64) -> PyResult<u64> {
+        let stream = carried.0.take().ok_or_else(|| PyValueError::new_err("this viewer was adopted before"))?;
+        Ok(self.0.adopt(stream, link, clock_rate, now))
+    }
+
+    fn is_behind(&self, handle: u64) -> bool {
+        self.0.is_behind(handle)
+    }
+
     /// Lets a viewer begin again at a packet of the ring, by its index; whether that is possible.
     fn burst(&mut self, handle: u64, index: u64, now: f64) -> bool {
         self.0.burst(handle, index, now)
@@ -289,5 +309,7 @@ impl FanOut {
 fn sightline_fanout(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("INTERFACE", INTERFACE)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-    module.add_class::<FanOut>()
+    module.add_class::<Carried>()?;
+    module.add_class::<FanOut>()?;
+    module.add_class::<Receiver>()
 }

@@ -17,8 +17,8 @@ pub const MAX_TAG_BYTES: usize = 16;
 /// The first index that no longer exists (RFC 3711 section 9.2).
 pub const INDEX_END: u64 = 1 << 48;
 
-const SALT_BYTES: usize = 14;
-const SHA1_KEY_BYTES: usize = 20;
+pub(crate) const SALT_BYTES: usize = 14;
+pub(crate) const SHA1_KEY_BYTES: usize = 20;
 const LABEL_ENCRYPTION: u8 = 0;
 const LABEL_AUTHENTICATION: u8 = 1;
 const LABEL_SALT: u8 = 2;
@@ -186,19 +186,19 @@ impl Srtp {
 }
 
 /// RFC 3711 section 4.3.3, and RFC 6188 for longer keys; keys are derived once (a derivation rate of zero).
-struct KeyDerivation {
+pub(crate) struct KeyDerivation {
     master: EncryptingKey,
     salt: [u8; SALT_BYTES],
 }
 
 impl KeyDerivation {
-    fn new(master_key: &[u8], master_salt: &[u8]) -> Result<Self, SrtpError> {
+    pub(crate) fn new(master_key: &[u8], master_salt: &[u8]) -> Result<Self, SrtpError> {
         let mut salt = [0; SALT_BYTES];
         salt.get_mut(..master_salt.len()).ok_or(SrtpError)?.copy_from_slice(master_salt);
         Ok(Self { master: counter_mode(master_key)?, salt })
     }
 
-    fn derive(&self, label: u8, key: &mut [u8]) -> Result<(), SrtpError> {
+    pub(crate) fn derive(&self, label: u8, key: &mut [u8]) -> Result<(), SrtpError> {
         let mut iv = [0; 16];
         iv[..SALT_BYTES].copy_from_slice(&self.salt);
         iv[7] ^= label;
@@ -208,12 +208,12 @@ impl KeyDerivation {
     }
 }
 
-fn counter_mode(key: &[u8]) -> Result<EncryptingKey, SrtpError> {
+pub(crate) fn counter_mode(key: &[u8]) -> Result<EncryptingKey, SrtpError> {
     let algorithm = if key.len() == 32 { &AES_256 } else { &AES_128 };
     Ok(EncryptingKey::ctr(UnboundCipherKey::new(algorithm, key)?)?)
 }
 
-fn xor(target: &mut [u8], with: &[u8]) {
+pub(crate) fn xor(target: &mut [u8], with: &[u8]) {
     for (byte, other) in target.iter_mut().zip(with) {
         *byte ^= other;
     }

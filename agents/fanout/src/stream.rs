@@ -143,6 +143,20 @@ impl Stream {
         self.timestamp_offset = self.timestamp_offset.wrapping_add(to.wrapping_sub(from));
     }
 
+    /// Into another ring, as `handle`: waits for a key frame there, and finds nothing in it that was not sent from it.
+    /// `clock` is what its timestamps would show now, `theirs` what the other ring's do.
+    pub fn enter(&mut self, handle: u64, clock: u32, theirs: u32) {
+        self.handle = handle;
+        if self.state != State::Failed {
+            self.state = State::Waiting;
+        }
+        self.first_index = u64::MAX;
+        self.progress = Progress::default();
+        if self.counters.packets > 0 {
+            self.timestamp_offset = clock.wrapping_sub(theirs);
+        }
+    }
+
     /// Everything up to this index was sent.
     pub fn reach(&mut self, index: u64) {
         self.reached = index.wrapping_add(self.offset);

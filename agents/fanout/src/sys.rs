@@ -1,11 +1,11 @@
-//! The system calls, and the crate's only `unsafe` code: one datagram, or many datagrams in one call.
+//! The system calls, and the crate's only `unsafe` code: one datagram, or many datagrams in one call, out and in.
 //!
 //! From outside all of it is safe: buffers are slices, and what the kernel is given points into them or into this
 //! function's own stack, and only for the time of the call. Nothing here blocks.
 
 use std::io;
 use std::mem::{size_of, zeroed};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::RawFd;
 
 use crate::wire::{Errno, Message};
@@ -57,6 +57,22 @@ impl Name {
             }
         }
         name
+    }
+
+    /// Without scope and flow: two of the same address are the same.
+    fn address(&self) -> Option<SocketAddr> {
+        let port = u16::from_be(self.storage.sin6_port);
+        match i32::from(self.storage.sin6_family) {
+            libc::AF_INET => {
+                // SAFETY: the storage is at least as large as (asserted in `new`) and as aligned as a sockaddr_in, and
+                // integers of any value are valid.
+                let inet = unsafe { (&raw const self.storage).cast::<libc::sockaddr_in>().read() };
+                let octets = inet.sin_addr.s_addr.to_ne_bytes();
+                Some((Ipv4Addr::from(octets), u16::from_be(inet.sin_port)).into())
+            }
+            libc::AF_INET6 => Some((Ipv6Addr::from(self.storage.sin6_addr.s6_addr), port).into()),
+            _ => None,
+        }
     }
 }
 
@@ -136,4 +152,46 @@ fn write_segment_size(header: &mut libc::msghdr, segment: u16) {
         (*control).cmsg_len = libc::CMSG_LEN(size) as _;
         libc::CMSG_DATA(control).cast::<u16>().write_unaligned(segment);
     }
+}
+
+/// Where a datagram came from, and how long it is: not longer than its slot.
+#[derive(Debug, Clone, Copy)]
+pub struct Received {
+    pub length: usize,
+    pub source: SocketAddr,
+}
+
+/// Receives what is there, one datagram per slot of the buffer, as many as there are slots and at most `found` takes.
+///
+/// Datagrams from families other than IPv4 and IPv6 are left out.
+///
+/// # Errors
+/// What the kernel says; EAGAIN when nothing is there.
+pub fn receive_many(fd: RawFd, buffer: &mut [u8], slot: usize, found: &mut Vec<Option<Received>>) -> Result<(), Errno> {
+    found.clear();
+    let mut names = [Name::empty(); BATCH];
+    // SAFETY: both are plain integers and pointers, for which all zeros are valid.
+    let mut parts: [libc::iovec; BATCH] = unsafe { zeroed() };
+    // SAFETY: the same.
+    let mut headers: [libc::mmsghdr; BATCH] = unsafe { zeroed() };
+    let mut count = 0;
+    for (i, piece) in buffer.chunks_exact_mut(slot).take(BATCH).enumerate() {
+        parts[i] = libc::iovec { iov_base: piece.as_mut_ptr().cast(), iov_len: slot };
+        let header = &mut headers[i].msg_hdr;
+        header.msg_name = (&raw mut names[i].storage).cast();
+        header.msg_namelen = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
+        header.msg_iov = &raw mut parts[i];
+        header.msg_iovlen = 1;
+        count += 1;
+    }
+    // SAFETY: `count` headers are filled in; what they point to (slots of the buffer that do not overlap, names, parts)
+    // lives, stays where it is and is borrowed by nobody else until the call returns. Lengths are those of the slots.
+    let received =
+        unsafe { libc::recvmmsg(fd, headers.as_mut_ptr(), count, libc::MSG_DONTWAIT as _, std::ptr::null_mut()) };
+    let received = usize::try_from(received).map_err(|_| last_error())?;
+    for (header, name) in headers.iter().zip(&names).take(received) {
+        let length = (header.msg_len as usize).min(slot);
+        found.push(name.address().map(|source| Received { length, source }));
+    }
+    Ok(())
 }

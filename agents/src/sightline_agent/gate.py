@@ -79,16 +79,16 @@ class CpuGate:
             full=not scarcest.admitted,
         )
 
-    async def run(self, viewers: Callable[[], int]) -> None:
-        """Measure until cancelled."""
+    async def run(self, viewers: Callable[[], int], came: Callable[[], int] = lambda: 0) -> None:
+        """Measure until cancelled: how many viewers there are, and how many have come so far."""
         loop = asyncio.get_running_loop()
         while True:
-            self.tick(loop.time(), viewers())
+            self.tick(loop.time(), viewers(), came())
             due = loop.time() + WINDOW_SECONDS
             await asyncio.sleep(WINDOW_SECONDS)
             self.lag = max(0.0, loop.time() - due)
 
-    def tick(self, now: float, viewers: int) -> None:
+    def tick(self, now: float, viewers: int, came: int = 0) -> None:
         """Read all clocks."""
         for resource in self.resources:
-            resource.meter.add(now, resource.clock(), viewers)
+            resource.meter.add(now, resource.clock(), viewers, came)

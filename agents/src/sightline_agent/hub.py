@@ -1,7 +1,7 @@
-"""The hub: one camera's source, shared by all its viewers.
+"""The hub: one source of a camera, shared by all its viewers.
 
-The registry calls `attach` and `detach` for each viewer, control asks for `report`, `run` is supervised by
-the process. What to do is decided by `sources.plan`; here it is done: start the source, hand its chunks to
+`renditions` has one for each quality, calls `attach` and `detach` for each viewer, asks for `report` and supervises
+`run`. What to do is decided by `sources.plan`; here it is done: start the source, hand its chunks to
 the fan-out, stop it. One task runs at most one source. Each run has its own `_Run`, so that what a stopped
 run still delivers reaches nobody.
 
@@ -18,15 +18,18 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from sightline_agent.media.frames import Chunk, VideoFormat
+from sightline_agent.media.frames import CLOCK_RATE, Chunk, MediaFormat, VideoFormat
+from sightline_agent.media.kept import KeptGroup
 from sightline_agent.media.meter import Meter
+from sightline_agent.media.playable import refusal
 from sightline_agent.media.timeline import Timeline
-from sightline_agent.sources.base import KeyFrameSource, Source, SourceError
+from sightline_agent.soundtrack import Soundtrack
+from sightline_agent.sources.base import KeyFrameSource, Sink, Source, SourceError
 from sightline_agent.sources.factory import MakeSource
 from sightline_agent.sources.plan import Plan
-from sightline_agent.transport.fanout import FanOut
-from sightline_model.agent import AgentConfig, SourceReport
-from sightline_model.camera import StartMode
+from sightline_agent.transport.fanout import FanOut, FanOutTotals
+from sightline_model.agent import MAIN_PROFILE, AgentConfig, SourceReport
+from sightline_model.camera import AudioMode, StartMode, TranscodeMode
 from sightline_model.reasons import SourceReason
 
 _STOP_SECONDS = 2.0
@@ -34,6 +37,8 @@ _KEY_FRAME_SECONDS = 0.5
 """Between two key frames on request: they are large, and one serves everybody."""
 _LONG_GOP_SECONDS = 3.0
 """A viewer needs most of a second to decode its way through more than that."""
+_NEW_SECONDS = 0.3
+"""A group of pictures that has just begun: who changes over to it sees no jump."""
 
 _log = structlog.get_logger(__name__)
 
@@ -54,20 +59,42 @@ class Outside:
     random: Callable[[], float] = field(default=random.random)
 
 
+@dataclass(frozen=True, slots=True)
+class Tracks:
+    """What viewers are sent."""
+
+    pictures: FanOut
+    sound: Soundtrack
+
+    def totals(self) -> FanOutTotals:
+        """Of both."""
+        return self.pictures.totals() + self.sound.totals()
+
+
 class Hub:
-    """One camera's source and who depends on it."""
+    """One source of a camera and who depends on it. Others than the main one run only while they are watched."""
 
     def __init__(
-        self, config: AgentConfig, make_source: MakeSource, fanout: FanOut, outside: Outside | None = None
+        self,
+        config: AgentConfig,
+        make_source: MakeSource,
+        tracks: Tracks,
+        outside: Outside | None = None,
+        name: str = MAIN_PROFILE,
     ) -> None:
+        self.name = name
+        self.tracks = tracks
         self._outside = outside or Outside()
         self._config = config
         self._make_source = make_source
-        self._fanout = fanout
-        self._plan = Plan(_always(config), config.lifecycle.idle_timeout, self._outside.random)
+        probes = name == MAIN_PROFILE
+        self._plan = Plan(_always(config), config.lifecycle.idle_timeout, self._outside.random, probes)
         self._timeline = Timeline()
         self._meter = Meter()
-        self._parked: set[asyncio.Future[VideoFormat]] = set()
+        self._taps: list[Sink] = []
+        self._kept = KeptGroup()
+        self._parked: set[asyncio.Future[MediaFormat]] = set()
+        self._for_key_frame: set[asyncio.Future[None]] = set()
         self._wake = asyncio.Event()
         self._run: _Run | None = None
         self._source: Source | None = None
@@ -75,17 +102,19 @@ class Hub:
         self._task: asyncio.Task[None] | None = None
         self._watchers: list[Watcher] = []
         self._told: SourceReport | None = None
-        self._format: VideoFormat | None = None
+        self._format: MediaFormat | None = None
         self._verified = False
         self._reconnects = 0
         self._broke = False
         self._last_error = ""
+        self._goodbye = "the agent is shutting down"
         self._last_frame_at: float | None = None
+        self._last_placed = (0, 0.0)
         self._streaming_since: datetime | None = None
 
     # Viewers
 
-    async def attach(self) -> VideoFormat:
+    async def attach(self) -> MediaFormat:
         """Count a viewer in and wait for the picture; SourceError (then nobody was counted) where there is none."""
         if self._plan.streaming and self._format is not None:
             self._plan.joined()
@@ -94,7 +123,7 @@ class Hub:
         if known is not None:
             raise SourceError(known.reason, str(known))
         self._plan.hurry()
-        parked: asyncio.Future[VideoFormat] = asyncio.get_running_loop().create_future()
+        parked: asyncio.Future[MediaFormat] = asyncio.get_running_loop().create_future()
         self._parked.add(parked)
         self._look_again()
         timeout = self._config.lifecycle.start_timeout
@@ -124,9 +153,35 @@ class Hub:
     def want_key_frame(self) -> None:
         """A viewer can only begin, or go on, at a key frame. Asked for where the source can make one, and where the
         group of pictures under way is not there to begin with or takes long to decode."""
-        cached = self._fanout.gop_seconds()
-        if cached is not None and cached <= _LONG_GOP_SECONDS:
+        cached = self.tracks.pictures.gop_seconds()
+        if cached is None or cached > _LONG_GOP_SECONDS:
+            self._ask_for_key_frame()
+
+    def tap(self, sink: Sink) -> tuple[tuple[Chunk, ...], Callable[[], None]]:
+        """For a rendition that is made of this one: the group of pictures under way, and from then on everything that
+        viewers get, on their line of timestamps, until the answer's second part is called."""
+        self._taps.append(sink)
+        return self._kept.chunks, lambda: self._taps.remove(sink)
+
+    async def key_frame(self, patience: float) -> None:
+        """Wait for a picture that a viewer of another quality can go on with; after `patience` seconds, any will do."""
+        cached = self.tracks.pictures.gop_seconds()
+        if cached is not None and cached <= _NEW_SECONDS:
             return
+        self._ask_for_key_frame()
+        coming: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._for_key_frame.add(coming)
+        try:
+            async with asyncio.timeout(patience):
+                await coming
+        except TimeoutError:
+            if self.tracks.pictures.gop_seconds() is None:
+                text = f"no key frame within {patience:g} seconds"
+                raise SourceError(SourceReason.NO_FRAMES, text) from None
+        finally:
+            self._for_key_frame.discard(coming)
+
+    def _ask_for_key_frame(self) -> None:
         now = self._now()
         if isinstance(self._source, KeyFrameSource) and now - self._key_wanted_at >= _KEY_FRAME_SECONDS:
             self._key_wanted_at = now
@@ -134,20 +189,28 @@ class Hub:
 
     # Control
 
+    @property
+    def format(self) -> MediaFormat | None:
+        """What the source sends, or sent last."""
+        return self._format
+
     def report(self) -> SourceReport:
         """What the source does now."""
         now, wall = self._now(), self._outside.wall()
         fps, bitrate = self._meter.rates(now) if self._plan.streaming else (0.0, 0)
         last = self._last_frame_at
         reason, message = self._state(now)
-        format_ = self._format or VideoFormat(codec="")
+        format_ = self._format or MediaFormat(VideoFormat(codec=""))
+        video, audio = format_.video, format_.audio
         return SourceReport(
             reason=reason,
             message=message,
             verified=self._verified,
-            video_codec=format_.codec,
-            width=format_.width,
-            height=format_.height,
+            profile=self.name,
+            video_codec=video.codec,
+            audio_codec=audio.codec if audio is not None else "",
+            width=video.width,
+            height=video.height,
             fps=fps,
             bitrate=bitrate,
             keyframe_interval=self._meter.keyframe_interval,
@@ -164,7 +227,7 @@ class Hub:
 
     def reconfigure(self, config: AgentConfig) -> None:
         """Another config is in force; the source is swapped only if its description changed. Viewers stay."""
-        changed = config.source != self._config.source
+        changed = _essence(config) != _essence(self._config)
         self._config = config
         self._plan.always = _always(config)
         self._plan.idle_timeout = config.lifecycle.idle_timeout
@@ -177,6 +240,13 @@ class Hub:
             self._streaming_since = None
             self._changed()
         self._look_again()
+
+    def retire(self) -> None:
+        """This quality is no longer one of the camera's: its viewers are to hear it. `run` is cancelled next."""
+        self._goodbye = "the camera has this quality no more"
+        last = self.report().model_copy(update={"reason": SourceReason.IDLE, "message": self._goodbye})
+        for watcher in tuple(self._watchers):
+            watcher(last)
 
     # The task
 
@@ -202,7 +272,7 @@ class Hub:
         finally:
             self._release_run()
             await self._end_task()
-            self._park_none(SourceError(SourceReason.IDLE, "the agent is shutting down"))
+            self._park_none(SourceError(SourceReason.IDLE, self._goodbye))
 
     async def _sleep(self, deadline: float | None) -> None:
         delay = None if deadline is None else max(deadline - self._now(), 0.0)
@@ -214,7 +284,9 @@ class Hub:
 
     def _start(self) -> None:
         self._plan.started()
-        self._fanout.cut()
+        self.tracks.pictures.cut()
+        self.tracks.sound.restart()
+        self._kept.clear()
         self._meter.restart()
         self._timeline.restart()
         if self._broke:
@@ -249,11 +321,14 @@ class Hub:
             if not streamed:
                 self._park_none(SourceError(SourceReason.NO_FRAMES, "the stream ended before its first picture"))
         else:
+            told = f"{error.reason}: {error}"
+            # A watched camera that is away is tried each second: one line tells of it.
+            log = _log.warning if self._plan.streaming or told != self._last_error else _log.debug
             self._broke = self._broke or self._plan.streaming
             self._plan.failed(error, self._now())
-            self._last_error = f"{error.reason}: {error}"
+            self._last_error = told
             self._park_none(error)
-            _log.warning("source failed", reason=error.reason, message=str(error), viewers=self._plan.watching)
+            log("source failed", reason=error.reason, message=str(error), viewers=self._plan.watching)
         self._changed()
         self._look_again()
 
@@ -264,20 +339,36 @@ class Hub:
             self._task.cancel()
 
     async def _end_task(self) -> None:
-        task, self._task = self._task, None
+        task = self._task
         if task is None:
             return
         task.cancel()
         finished, _ = await asyncio.wait({task}, timeout=_STOP_SECONDS)
+        self._task = None  # only now: who is cancelled while waiting here comes again
         if not finished:
             _log.warning("source did not stop in time")
 
     # What a run delivers
 
-    def _on_start(self, format_: VideoFormat) -> None:
+    def _on_start(self, run: "_Run", format_: MediaFormat) -> None:
+        refused = refusal(format_.video) if self._config.transcode is TranscodeMode.NEVER else ""
+        if refused:
+            self._refuse(run, SourceError(SourceReason.CODEC_UNSUPPORTED, f"the camera sends {refused}"))
+            return
+        if self._config.audio is AudioMode.NONE:
+            format_ = MediaFormat(format_.video)
+        self.tracks.sound.start(format_.audio)
         self._format = format_
+        for tap in self._taps:
+            tap.start(format_)
         if self._plan.streaming:  # another resolution in the middle of a stream
             self._changed()
+
+    def _refuse(self, run: "_Run", error: SourceError) -> None:
+        """What comes is not wanted; the source, which does not know, is ended by `run`."""
+        task = self._task
+        self._finished(run, error)
+        self._task = task
 
     def _on_chunk(self, run: "_Run", chunk: Chunk) -> None:
         now = self._now()
@@ -296,7 +387,33 @@ class Hub:
             self._verified = True
             self._changed()
             self._look_again()
-        self._fanout.send(self._timeline.place(chunk, now))
+        placed = self._timeline.place(chunk, now)
+        self._last_placed = placed.timestamp, now
+        for tap in self._taps:
+            tap.write(placed)
+        if self._format is not None and refusal(self._format.video):
+            self._kept.add(placed)
+        self.tracks.sound.picture(placed.timestamp, now)
+        self.tracks.pictures.send(placed)
+        if chunk.key:
+            for coming in self._for_key_frame:
+                if not coming.done():
+                    coming.set_result(None)
+
+    def _on_sound(self, run: "_Run", chunk: Chunk, picture: int | None) -> None:
+        if run.key_seen:  # sound begins with the pictures
+            now = self._now()
+            same = self._timeline.placed(picture) if picture is not None else None
+            placed = self.tracks.sound.write(chunk, now, same)
+            if placed is None:
+                return
+            for tap in self._taps:
+                tap.write_audio(placed, same if same is not None else self._picture_at(now))
+
+    def _picture_at(self, now: float) -> int:
+        """The time of the picture that arrives now."""
+        timestamp, at = self._last_placed
+        return (timestamp + round((now - at) * CLOCK_RATE)) % (1 << 32)
 
     def _unpark(self) -> None:
         if self._format is None:
@@ -315,7 +432,7 @@ class Hub:
 
     def _state(self, now: float) -> tuple[SourceReason, str]:
         if self._plan.streaming:
-            return SourceReason.STREAMING, ""
+            return SourceReason.STREAMING, _remarks(self._format) if self._format is not None else ""
         if self._plan.failure is not None:
             return self._plan.failure.reason, str(self._plan.failure)
         if self._plan.wanted(now):
@@ -351,18 +468,37 @@ class _Run:
         self._hub = hub
         self.key_seen = False
 
-    def start(self, format_: VideoFormat) -> None:
+    def start(self, format_: MediaFormat) -> None:
         if self._hub._run is self:
-            self._hub._on_start(format_)
+            self._hub._on_start(self, format_)
 
     def write(self, chunk: Chunk) -> None:
         if self._hub._run is self:
             self._hub._on_chunk(self, chunk)
+
+    def write_audio(self, chunk: Chunk, picture: int | None = None) -> None:
+        if self._hub._run is self:
+            self._hub._on_sound(self, chunk, picture)
+
+
+def _remarks(format_: MediaFormat) -> str:
+    """What people should know of a stream that works."""
+    silence, refused = format_.audio_problem, refusal(format_.video)
+    remarks = (
+        f"no sound: {silence}" if silence else "",
+        f"transcoded for players that cannot show it: the camera sends {refused}" if refused else "",
+    )
+    return "; ".join(filter(None, remarks))
+
+
+def _essence(config: AgentConfig) -> tuple[object, ...]:
+    """What makes it another source."""
+    return config.source, config.audio, config.transcode
 
 
 def _always(config: AgentConfig) -> bool:
     return config.lifecycle.start is StartMode.ALWAYS
 
 
-def _has_result(future: "asyncio.Future[VideoFormat]") -> bool:
+def _has_result(future: "asyncio.Future[MediaFormat]") -> bool:
     return future.done() and not future.cancelled() and future.exception() is None

@@ -11,6 +11,8 @@ from prometheus_client.registry import Collector
 
 from sightline_agent.control.events import EventHub
 from sightline_agent.control.status import Agent
+from sightline_agent.quality import Cause
+from sightline_agent.sources.sound.process import Drop
 from sightline_agent.viewerstats import Family, Tally
 from sightline_model.problems import ProblemCode
 from sightline_model.reasons import EndReason, SourceReason
@@ -44,8 +46,14 @@ class AgentCollector(Collector):
         )
         yield GaugeMetricFamily(f"{_PREFIX}_source_bitrate", "Bits per second from the source.", source.bitrate)
         yield GaugeMetricFamily(f"{_PREFIX}_source_fps", "Frames per second from the source.", source.fps)
+        transcoding = self._agent.renditions.transcoding
+        yield GaugeMetricFamily(f"{_PREFIX}_transcoders", "Transcoders that run.", value=transcoding.running)
+        yield CounterMetricFamily(
+            f"{_PREFIX}_transcoder_starts", "Times a transcoder was started.", value=transcoding.starts
+        )
         yield from self._labelled(source.reason)
         yield from self._audience()
+        yield from self._players()
         yield from self._capacity()
 
     def _labelled(self, now: SourceReason) -> Iterable[Metric]:
@@ -57,6 +65,12 @@ class AgentCollector(Collector):
         for end in EndReason:
             ended.add_metric([end], self._agent.registry.ended_by_reason[end])
         yield ended
+        changes = CounterMetricFamily(
+            f"{_PREFIX}_quality_changes", "Viewers who went on with another quality.", labels=["cause"]
+        )
+        for cause in Cause:
+            changes.add_metric([cause], self._agent.registry.quality_changes[cause])
+        yield changes
         yield self._dropped()
         arrived = CounterMetricFamily(
             f"{_PREFIX}_datagrams", "Datagrams that arrived, by what became of them.", labels=["kind"]
@@ -82,6 +96,25 @@ class AgentCollector(Collector):
         for family in Family:
             connected.add_metric([family], audience.families[family])
         yield connected
+
+    def _players(self) -> Iterable[Metric]:
+        """What players say of their pictures, as far as they say anything."""
+        players = self._agent.registry.players
+        yield CounterMetricFamily(f"{_PREFIX}_viewer_freezes", "Freezes that players saw.", value=players.freezes)
+        yield CounterMetricFamily(
+            f"{_PREFIX}_viewer_frozen_seconds", "How long they lasted together.", value=players.frozen_seconds
+        )
+        yield CounterMetricFamily(
+            f"{_PREFIX}_viewer_frames_dropped", "Frames that players did not show.", value=players.frames_dropped
+        )
+        reports = CounterMetricFamily(f"{_PREFIX}_player_reports", "Reports of players.", labels=["result"])
+        reports.add_metric(["counted"], players.counted)
+        reports.add_metric(["ignored"], players.ignored)
+        yield reports
+        yield _histogram(
+            "viewer_jitter_buffer_seconds", "How long a frame waits at a player to be decoded.", players.jitter_buffer
+        )
+        yield _histogram("viewer_frame_rate", "Frames per second at a player.", players.frame_rate)
 
     def _capacity(self) -> Iterable[Metric]:
         """What viewers cost, and whom a limit kept out."""
@@ -117,6 +150,9 @@ class AgentCollector(Collector):
         dropped.add_metric(["resend", "refused"], totals.refused)
         dropped.add_metric(["behind", "skipped"], totals.skipped)
         dropped.add_metric(["gop", "over-bounds"], totals.gops_dropped)
+        dropped.add_metric(["transcoder", "too-slow"], self._agent.renditions.transcoding.left_out)
+        for why in Drop:
+            dropped.add_metric(["sound", str(why)], self._agent.renditions.sound_dropped[why])
         dropped.add_metric(["events", "overflow"], self._events.overflows)
         dropped.add_metric(["acks", "full"], registry.acks_dropped)
         return dropped

@@ -8,16 +8,18 @@ A session id opens once: it stays known for longer than any token lives, so a re
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Protocol
 
 from sightline_agent.errors import ProblemError
-from sightline_agent.session import Closed, MakePeer, Session, Viewers
-from sightline_agent.signaling.sessions import Opened, OpenRequest
-from sightline_model.agent import AgentConfig, SessionReport
+from sightline_agent.players import Players
+from sightline_agent.quality import Cause, Viewers
+from sightline_agent.session import Closed, MakePeer, Session
+from sightline_agent.signaling.sessions import Layer, Layers, Opened, OpenRequest
+from sightline_model.agent import MAIN_PROFILE, AgentConfig, PlayerReport, SessionReport, SourceReport
 from sightline_model.problems import Problem, ProblemCode
-from sightline_model.reasons import EndReason
+from sightline_model.reasons import EndReason, SourceReason
 from sightline_model.session import SessionRole
 
 ENDED_KEPT_SECONDS = 60.0
@@ -25,6 +27,8 @@ _ENDED_KEPT = 1000
 _USED_KEPT_SECONDS = 180.0
 _USED_KEPT = 20_000
 _FULL_RETRY_SECONDS = 5
+_ADAPT_SECONDS = 1.0
+"""As often as receivers report."""
 
 
 Watcher = Callable[[SessionReport], None]
@@ -38,6 +42,20 @@ class Gate(Protocol):
         ...
 
 
+class Qualities(Viewers, Protocol):
+    """The camera's qualities, as far as the registry needs them."""
+
+    def report(self) -> SourceReport: ...
+
+    def reports(self) -> list[SourceReport]: ...
+
+
+def unknown_profile(name: str, known: Iterable[str]) -> Problem:
+    """The answer to who asks for a quality that the camera does not have."""
+    detail = f"the camera has no quality {name[:64]!r}; it has {', '.join(known)}"
+    return Problem(code=ProblemCode.PROFILE_NOT_FOUND, detail=detail)
+
+
 def _utc_now() -> datetime:
     return datetime.now(UTC)
 
@@ -48,13 +66,13 @@ class SessionRegistry:
     def __init__(
         self,
         config: AgentConfig,
-        hub: Viewers,
+        renditions: Qualities,
         make_peer: MakePeer,
         wall: Callable[[], datetime] = _utc_now,
         gate: Gate | None = None,
     ) -> None:
         self._config = config
-        self.hub = hub
+        self.renditions = renditions
         self.make_peer = make_peer
         self.wall = wall
         self._gate = gate
@@ -66,8 +84,12 @@ class SessionRegistry:
         self.ended_by_reason: Counter[EndReason] = Counter()
         self.key_frames_wanted = 0
         self.acks_dropped = 0
+        self.quality_changes: Counter[Cause] = Counter()
+        self.came = 0
+        """Viewers who were let in, ever."""
         self.refused: Counter[ProblemCode] = Counter()
         """Viewers whom a limit kept out: too-many-viewers, agent-overloaded."""
+        self.players = Players()
 
     # What signaling calls
 
@@ -104,7 +126,53 @@ class SessionRegistry:
             raise ProblemError(Problem(code=ProblemCode.SESSION_NOT_FOUND))
         return session.peer.trickle(fragment)
 
+    def note_player(self, sid: str, report: PlayerReport) -> bool:
+        """A player tells how its picture is; False when there is no live session of this name."""
+        if sid not in self._live:
+            return False
+        self.players.note(sid, report, self._now())
+        return True
+
+    def layers(self, sid: str) -> Layers:
+        """The qualities that a session may choose from."""
+        session = self._session(sid)
+        peer = session.peer
+        layers = [
+            Layer(
+                name=report.profile,
+                running=report.reason is SourceReason.STREAMING,
+                codec=report.video_codec,
+                width=report.width,
+                height=report.height,
+                bitrate=report.bitrate,
+            )
+            for report in (self.renditions.report(), *self.renditions.reports())
+        ]
+        selected = session.quality.profile or MAIN_PROFILE
+        return Layers(peer.media_id if peer is not None else None, layers, selected, session.quality.automatic)
+
+    async def select(self, sid: str, profile: str | None) -> None:
+        """Change the quality that a session gets."""
+        session = self._session(sid)
+        if profile is not None and profile not in self.renditions.names:
+            raise ProblemError(unknown_profile(profile, self.renditions.names))
+        await session.quality.select(profile)
+
+    def _session(self, sid: str) -> Session:
+        session = self._live.get(sid)
+        if session is None:
+            raise ProblemError(Problem(code=ProblemCode.SESSION_NOT_FOUND))
+        return session
+
     # What control and the process call
+
+    async def run(self) -> None:
+        """Fit the quality of each session to its link, until cancelled."""
+        while True:
+            await asyncio.sleep(_ADAPT_SECONDS)
+            names = self.renditions.names
+            for session in tuple(self._live.values()) if len(names) > 1 else ():
+                session.adapt(names)
 
     def reconfigure(self, config: AgentConfig) -> None:
         """Limits and timeouts for sessions from now on."""
@@ -118,7 +186,7 @@ class SessionRegistry:
     def reports(self, details: bool = False) -> list[SessionReport]:
         """Live sessions, and ended ones for a minute; `details`: with how each viewer receives."""
         self._forget()
-        live = [session.report(details) for session in self._live.values()]
+        live = [self._report(session, details) for session in self._live.values()]
         return live + [report for _, report in self._ended.values()]
 
     @property
@@ -131,10 +199,16 @@ class SessionRegistry:
         """Sessions that have a peer."""
         return sum(session.peer is not None for session in self._live.values())
 
-    def source_ended(self) -> None:
-        """The stream came to its end: nobody will see anything more."""
+    def refit(self, profile: str) -> None:
+        """What the source of this quality sends may have changed."""
         for session in tuple(self._live.values()):
-            if session.attached:
+            if session.quality.profile == profile:
+                session.refit()
+
+    def source_ended(self, profile: str) -> None:
+        """The stream of this quality came to its end: who watches it will see nothing more."""
+        for session in tuple(self._live.values()):
+            if session.quality.profile == profile:
                 session.tell(Closed(EndReason.SOURCE_LOST, "the stream has ended"))
 
     async def shutdown(self, reason: EndReason, text: str) -> None:
@@ -155,10 +229,13 @@ class SessionRegistry:
         if request.sid in self._used:
             detail = "this session was opened before; ask for a new one"
             raise ProblemError(Problem(code=ProblemCode.CONFLICT, detail=detail))
+        if request.profile is not None and request.profile not in self.renditions.names:
+            raise ProblemError(unknown_profile(request.profile, self.renditions.names))
         problem = self._limit()
         if problem is not None:
             self.refused[problem.code] += 1
             raise ProblemError(problem)
+        self.came += 1
         self._used[request.sid] = self._now()
         while len(self._used) > _USED_KEPT:
             self._used.popitem(last=False)
@@ -171,6 +248,13 @@ class SessionRegistry:
             code = ProblemCode.TOO_MANY_VIEWERS
             return Problem(code=code, detail=detail, retry_after_seconds=_FULL_RETRY_SECONDS)
         return self._gate.admit(viewers) if self._gate is not None else None
+
+    def _report(self, session: Session, details: bool) -> SessionReport:
+        report = session.report(details)
+        player = self.players.of(session.request.sid)
+        if report.stats is None or player is None:
+            return report
+        return report.model_copy(update={"stats": report.stats.model_copy(update={"player": player})})
 
     def _forget(self) -> None:
         now = self._now()
@@ -191,6 +275,7 @@ class SessionRegistry:
     def retire(self, session: Session) -> None:
         report = session.report()
         self._live.pop(report.id, None)
+        self.players.forget(report.id)
         self._ended[report.id] = (self._now(), report)
         while len(self._ended) > _ENDED_KEPT:
             self._ended.popitem(last=False)

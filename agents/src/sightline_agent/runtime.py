@@ -1,7 +1,7 @@
 """The agent's parts put together, run, and taken down again.
 
 Starting: the media port and the control port are bound first (a port that is taken ends the process with a
-sentence), then the hub looks at the source; what only viewers need (OpenSSL, libsrtp) is loaded after the control
+sentence), then the hub looks at the main source; what only viewers need (OpenSSL, libsrtp) is loaded after the control
 port answers.
 
 Stopping is a sequence with a budget for each stage, 5 s in all: let nobody in; say goodbye to the peers; stop
@@ -14,7 +14,7 @@ import contextlib
 import importlib
 import signal
 import socket
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,32 +23,35 @@ import uvicorn
 from starlette.applications import Starlette
 
 from sightline_agent.admission import Rules
+from sightline_agent.attachment import Attachment
 from sightline_agent.control.app import Control, build_app
 from sightline_agent.control.auth import Authenticator, LoopbackAuthenticator, TokenAuthenticator
 from sightline_agent.control.events import EventHub
 from sightline_agent.control.status import Agent, Transport
 from sightline_agent.errors import SettingsError
 from sightline_agent.gate import CpuGate, own_resources
-from sightline_agent.hub import Hub
-from sightline_agent.media.frames import VideoFormat
+from sightline_agent.hub import Hub, Tracks
 from sightline_agent.registry import SessionRegistry
+from sightline_agent.renditions import Renditions
 from sightline_agent.session import Observer, Peer
 from sightline_agent.settings import Settings, load_config
+from sightline_agent.soundtrack import Soundtrack
 from sightline_agent.sources.credentials import ReadCredentials, mounted
 from sightline_agent.sources.factory import source_factory
 from sightline_agent.standalone import standalone_config
-from sightline_agent.transport.fanout import FanOut
+from sightline_agent.transcode.source import Transcode
 from sightline_agent.transport.fanout_choice import choose_fanout
 from sightline_agent.transport.mux import UdpMux
+from sightline_agent.transport.receiver import choose_receiver
 from sightline_agent.viewerstats import Audience
 from sightline_model.agent import AgentConfig
+from sightline_model.camera import AudioMode
 from sightline_model.reasons import EndReason, SourceReason
 
 if TYPE_CHECKING:
     from sightline_agent.peers import PeerFactory
     from sightline_model.agent import SourceReport
 
-_MAIN_CREDENTIALS = "main"
 _BACKLOG = 1024
 _MAX_CONNECTIONS = 4096
 """To the control port: parked offers, mostly."""
@@ -64,16 +67,16 @@ class Start:
 
     settings: Settings
     config: AgentConfig
-    read_credentials: ReadCredentials
+    credentials_of: Callable[[str], ReadCredentials]
+    """By the quality's name."""
 
 
 def prepare(settings: Settings) -> Start:
     """Read what was mounted or named on the command line; SettingsError where it cannot be used."""
     if settings.standalone:
         config, credentials = standalone_config(settings)
-        return Start(settings, config, lambda: credentials)
-    read = mounted(settings.credentials / _MAIN_CREDENTIALS)
-    return Start(settings, load_config(settings.config), read)
+        return Start(settings, config, lambda name: lambda: credentials.get(name))
+    return Start(settings, load_config(settings.config), lambda name: mounted(settings.credentials / name))
 
 
 class Runtime:
@@ -82,12 +85,13 @@ class Runtime:
     def __init__(self, start: Start) -> None:
         settings, config = start.settings, start.config
         self._settings = settings
-        self.mux = UdpMux(settings.bind, settings.media_port)
-        self._fanout: FanOut = choose_fanout(self.mux)
-        self.hub = Hub(config, source_factory(start.read_credentials), self._fanout)
+        self.mux = UdpMux(settings.bind, settings.media_port, receiver=choose_receiver())
+        self._make_fanout = choose_fanout(self.mux)
+        self._credentials_of = start.credentials_of
+        self.renditions = Renditions(config, self._make_hub, self._make_transcoded)
         self.gate = CpuGate(own_resources(settings.cpu_budget), Rules(headroom=settings.cpu_headroom))
         self.audience = Audience()
-        self.registry = SessionRegistry(config, self.hub, self._make_peer, gate=self.gate)
+        self.registry = SessionRegistry(config, self.renditions, self._make_peer, gate=self.gate)
         self.stop = asyncio.Event()
         """Set to end `run`; signals do."""
         self.control_port = 0
@@ -106,24 +110,26 @@ class Runtime:
             text = f"UDP {_ports(self._settings.bind, self._settings.media_port)}: {error.strerror}"
             raise SettingsError(text) from None
         self.control_port = control_sockets[0].getsockname()[1]
-        transport = Transport(self._fanout.totals, self._datagrams, self.mux.port, self.audience)
-        self.agent = Agent(self._start.config, self.hub, self.registry, transport, self.gate)
+        transport = Transport(self.renditions.totals, self._datagrams, self.mux.port, self.audience)
+        self.agent = Agent(self._start.config, self.renditions, self.registry, transport, self.gate)
         self.events = EventHub(self.agent.report)
-        self.hub.subscribe(self._on_source)
+        self.renditions.subscribe(self._on_source)
         self.registry.subscribe(self.events.session)
         server = _Server(_server_config(self._app()))
         tasks = {
             "control": asyncio.create_task(server.serve(control_sockets), name="control"),
-            "hub": asyncio.create_task(self.hub.run(), name="hub"),
+            "renditions": asyncio.create_task(self.renditions.run(), name="renditions"),
             "events": asyncio.create_task(self.events.run(), name="events"),
-            "gate": asyncio.create_task(self.gate.run(lambda: self.registry.viewers), name="gate"),
+            "sessions": asyncio.create_task(self.registry.run(), name="sessions"),
+            "gate": asyncio.create_task(
+                self.gate.run(lambda: self.registry.viewers, lambda: self.registry.came), name="gate"
+            ),
         }
         _log.info(
             "agent started",
             camera=self.agent.config.camera.audience,
             control=f"{_ports(self._settings.bind, self.control_port)}/tcp",
             media=f"{_ports(self._settings.bind, self.mux.port)}/udp",
-            fanout=type(self._fanout).__name__,
         )
         warm = asyncio.create_task(asyncio.to_thread(_warm_up))
         try:
@@ -134,6 +140,7 @@ class Runtime:
 
     def _app(self) -> Starlette:
         from sightline_agent.signaling.offer import offer_routes
+        from sightline_agent.signaling.report import report_routes
         from sightline_agent.signaling.whep import whep_routes
 
         authenticator: Authenticator
@@ -145,25 +152,44 @@ class Runtime:
         signaling = [
             *whep_routes(self.registry, authenticator.viewer),
             *offer_routes(self.registry, authenticator.viewer),
+            *report_routes(self.registry.note_player),
         ]
         if self._settings.standalone:
             signaling.append(control.short_status())
         return build_app(control, signaling, self._settings.allowed_origins)
 
-    def _make_peer(self, sid: str, format_: VideoFormat, observer: Observer) -> Peer:
+    def _make_hub(self, name: str, config: AgentConfig) -> Hub:
+        tracks = Tracks(self._make_fanout(), Soundtrack(self._make_fanout))
+        make = source_factory(
+            self._credentials_of(name),
+            lambda: self.agent.config.audio is AudioMode.AUTO,
+            lambda: self.renditions.sound_dropped,
+        )
+        return Hub(config, make, tracks, name=name)
+
+    def _make_transcoded(self, feed: Hub, config: AgentConfig) -> Hub:
+        tracks = Tracks(self._make_fanout(), Soundtrack(self._make_fanout))
+        return Hub(config, lambda _: Transcode(feed, self.renditions.transcoding), tracks, name=f"{feed.name}.h264")
+
+    def _make_peer(self, sid: str, place: Attachment, observer: Observer) -> Peer:
         if self._peers is None:
             from sightline_agent.peers import PeerFactory
             from sightline_agent.transport.dtls import new_certificate
 
             advertise = lambda: self.agent.config.advertise  # noqa: E731
-            self._peers = PeerFactory(self.mux, self._fanout, new_certificate(), advertise, audience=self.audience)
-        return self._peers.make(sid, format_, observer)
+            self._peers = PeerFactory(self.mux, new_certificate(), advertise, audience=self.audience)
+            self._peers.names_own = lambda: self.agent.config.own_addresses
+        return self._peers.make(sid, place, observer)
 
     def _on_source(self, report: "SourceReport") -> None:
         self.events.source(report)
-        _log.info("source", state=report.reason, message=report.message, viewers=self.registry.viewers)
+        _log.info(
+            "source", profile=report.profile, state=report.reason, message=report.message, viewers=self.registry.viewers
+        )
+        if report.reason is SourceReason.STREAMING:
+            self.registry.refit(report.profile)
         if report.reason is SourceReason.IDLE:
-            self.registry.source_ended()
+            self.registry.source_ended(report.profile)
 
     def _datagrams(self) -> dict[str, int]:
         return {str(kind): number for kind, number in self.mux.counters.items()}
@@ -187,9 +213,10 @@ class Runtime:
         _log.info("agent stops", viewers=self.registry.viewers)
         goodbye = self.registry.shutdown(EndReason.AGENT_LOST, "the agent is shutting down")
         await _stage("peers", goodbye, _PEERS_SECONDS)
-        await _stage("source", _cancelled(tasks["hub"]), _TASK_SECONDS)
+        await _stage("source", _cancelled(tasks["renditions"]), _TASK_SECONDS)
         self.events.close()
         await _stage("events", _cancelled(tasks["events"]), _TASK_SECONDS)
+        await _stage("sessions", _cancelled(tasks["sessions"]), _TASK_SECONDS)
         await _stage("gate", _cancelled(tasks["gate"]), _TASK_SECONDS)
         server.should_exit = True
         await _stage("control port", asyncio.wait({tasks["control"]}), _TASK_SECONDS)

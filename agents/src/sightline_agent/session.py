@@ -5,6 +5,7 @@ inbox. Whatever ends a session, its cleanup runs once: the peer closed, the hub 
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,8 +13,9 @@ from typing import Protocol
 
 import structlog
 
+from sightline_agent.attachment import Attachment
 from sightline_agent.errors import ProblemError
-from sightline_agent.media.frames import VideoFormat
+from sightline_agent.quality import Cause, Quality, Viewers
 from sightline_agent.signaling.sessions import Opened, OpenRequest
 from sightline_agent.sources.base import SourceError
 from sightline_model import lifecycle
@@ -24,7 +26,8 @@ from sightline_model.reasons import EndReason, SourceReason
 from sightline_model.session import SessionPhase
 
 _SOURCE_RETRY_SECONDS = 3
-_ACK_EVERY_SECONDS = 2.0
+_ACK_EVERY_SECONDS = 5.0
+"""With the silence below this leaves the peer its 10 s to notice; each costs a turn of the session."""
 _SILENCE_SECONDS = 15.0
 """The peer itself notices silence earlier; this holds if it should not."""
 _ANSWER_MARGIN_SECONDS = 3.0
@@ -32,16 +35,6 @@ _CLOSE_SECONDS = 2.0
 _INBOX = 64
 
 _log = structlog.get_logger(__name__)
-
-
-class Viewers(Protocol):
-    """The hub, as far as sessions need it."""
-
-    async def attach(self) -> VideoFormat: ...
-
-    def detach(self) -> None: ...
-
-    def want_key_frame(self) -> None: ...
 
 
 class Peer(Protocol):
@@ -54,7 +47,12 @@ class Peer(Protocol):
 
     def trickle(self, fragment: str) -> str | None: ...
 
+    @property
+    def media_id(self) -> str | None: ...
+
     def stats(self) -> SessionStats | None: ...
+
+    async def switch(self, place: Attachment) -> None: ...
 
     async def run(self) -> None: ...
 
@@ -75,17 +73,20 @@ class Observer(Protocol):
     def closed(self, reason: EndReason, message: str) -> None: ...
 
 
-MakePeer = Callable[[str, VideoFormat, Observer], Peer]
+MakePeer = Callable[[str, Attachment, Observer], Peer]
 
 
 class Home(Protocol):
     """Where a session lives: the registry."""
 
-    hub: Viewers
     make_peer: MakePeer
     wall: Callable[[], datetime]
     acks_dropped: int
+    quality_changes: Counter[Cause]
     key_frames_wanted: int
+
+    @property
+    def renditions(self) -> Viewers: ...
 
     def publish(self, report: SessionReport) -> None:
         """Something about the session changed."""
@@ -120,7 +121,6 @@ class Session:
         self._home = home
         self.request = request
         self.peer: Peer | None = None
-        self.attached = False
         self.opened: asyncio.Future[Opened] = asyncio.get_running_loop().create_future()
         self._inbox: asyncio.Queue[Message] = asyncio.Queue(_INBOX)
         self._config = _lifecycle_config(config)
@@ -129,6 +129,7 @@ class Session:
         self._answering: asyncio.Task[None] | None = None
         self._running: asyncio.Task[None] | None = None
         self._ending: Closed | None = None
+        self.quality = Quality(home.renditions, request, self._quality_changed)
         self._problem: Problem | None = None
         self._acked_at = 0.0
         self._times: dict[str, datetime] = {"requested_at": home.wall()}
@@ -167,6 +168,7 @@ class Session:
             user=self.request.user,
             role=self.request.role,
             transport=self.request.transport,
+            profile=self.quality.name,
             phase=self._state.state,
             end_reason=reason,
             message=text,
@@ -174,11 +176,26 @@ class Session:
             **self._times,
         )
 
+    # The quality
+
+    def adapt(self, names: list[str]) -> None:
+        """Fit the quality to the link."""
+        if self._state.state is SessionPhase.STREAMING:
+            self.quality.adapt(names)
+
+    def refit(self) -> None:
+        """The camera sends something else. Where that cannot be shown the session ends, and its player asks anew."""
+        self.quality.refit(lambda why: self.tell(Closed(EndReason.SOURCE_LOST, why)))
+
+    def _quality_changed(self, cause: Cause) -> None:
+        self._home.quality_changes[cause] += 1
+        self._home.publish(self.report())
+
     # What the peer tells (Observer)
 
     def connected(self) -> None:
         self.tell(Connected())
-        self._home.hub.want_key_frame()
+        self.quality.want_key_frame()
 
     def media(self) -> None:
         self.tell(Input.MEDIA)
@@ -191,7 +208,7 @@ class Session:
 
     def key_frame_wanted(self) -> None:
         self._home.key_frames_wanted += 1
-        self._home.hub.want_key_frame()
+        self.quality.want_key_frame()
 
     def closed(self, reason: EndReason, message: str) -> None:
         self.tell(Closed(reason, message))
@@ -258,10 +275,9 @@ class Session:
     async def _answer(self) -> None:
         """Wait for the source, make the peer, answer the offer. The session's task hears how it went."""
         try:
-            format_ = await self._home.hub.attach()
-            self.attached = True
+            place = await self.quality.attach()
             self.tell(Input.ACCEPTED)
-            self.peer = self._home.make_peer(self.request.sid, format_, self)
+            self.peer = self.quality.peer = self._home.make_peer(self.request.sid, place, self)
             answer = self.peer.answer(self.request.offer)
         except SourceError as error:
             self._problem = source_problem(error.reason, str(error), _SOURCE_RETRY_SECONDS)
@@ -278,7 +294,8 @@ class Session:
             self._running = asyncio.create_task(self._run_peer(self.peer), name=f"peer {self.request.sid}")
             self.tell(Input.ANSWERED)
             if not self.opened.done():
-                self.opened.set_result(Opened(self.request.sid, answer, self.peer.etag))
+                layered = len(self._home.renditions.names) > 1
+                self.opened.set_result(Opened(self.request.sid, answer, self.peer.etag, layered))
 
     async def _run_peer(self, peer: Peer) -> None:
         try:
@@ -293,6 +310,7 @@ class Session:
         if self._answering is not None:
             self._answering.cancel()
             await asyncio.wait({self._answering})
+        await self.quality.stop()
         reason = self.report().end_reason or EndReason.HANGUP
         if self.peer is not None:
             self.peer.close(reason)
@@ -302,9 +320,7 @@ class Session:
                 _log.warning("peer did not close in time", session=self.request.sid)
                 self._running.cancel()
                 await asyncio.wait({self._running})
-        if self.attached:
-            self.attached = False
-            self._home.hub.detach()
+        self.quality.leave()
         if not self.opened.done():
             self.opened.set_exception(ProblemError(self._problem or _ended_problem(reason)))
             self.opened.exception()  # retrieved: a client that went away asks no more

@@ -57,6 +57,8 @@ class Settings(BaseSettings):
     """Run without an operator: one source, named on the command line."""
     source: SecretStr = SecretStr("")
     """Standalone: where the pictures come from; may hold a password."""
+    profiles: tuple[SecretStr, ...] = ()
+    """Standalone: further qualities as NAME=SOURCE, the best first."""
     host: str = "127.0.0.1"
     """Standalone: address to bind."""
     allowed_origins: tuple[str, ...] = ()
@@ -126,6 +128,12 @@ def _parser() -> argparse.ArgumentParser:
     alone = parser.add_argument_group("standalone", "without Kubernetes: on a robot, an edge box, a desk")
     alone.add_argument("--standalone", action="store_true", default=None)
     alone.add_argument("--source", help="rtsp://[user:password@]host/path, rtmp, whep or hls, a file, or test")
+    alone.add_argument(
+        "--profile",
+        dest="profiles",
+        action="append",
+        help="a further quality, NAME=SOURCE, such as sd=rtsp://host/stream2; may be given several times",
+    )
     alone.add_argument("--port", dest="control_port", type=int, help="HTTP port")
     alone.add_argument("--udp-port", dest="media_port", type=int, help="UDP port of the media")
     alone.add_argument("--host", help="address to bind; viewers without a token are let in from loopback only")

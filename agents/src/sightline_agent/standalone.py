@@ -1,62 +1,45 @@
 """Standalone: the agent's configuration out of a command line, where nobody else makes one."""
 
-from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
-
 from pydantic import ValidationError
 
 from sightline_agent.errors import SettingsError
 from sightline_agent.settings import Settings
-from sightline_agent.sources.credentials import Credentials, split_url
-from sightline_model.agent import AgentConfig, AgentLifecycle, CameraIdentity
-from sightline_model.camera import FileSource, HlsSource, RtmpSource, RtspSource, Source, V4l2Source, WhepSource
-from sightline_model.camera import TestPatternSource as TestPatternSpec
+from sightline_agent.sources.address import AddressError, parse_address
+from sightline_agent.sources.credentials import Credentials
+from sightline_model.agent import MAIN_PROFILE, AgentConfig, AgentLifecycle, CameraIdentity
+from sightline_model.camera import Profile, Source
 
-_TEST = "test"
 _IDENTITY = CameraIdentity(namespace="standalone", name="camera", uid="0")
 
 
-def standalone_config(settings: Settings) -> tuple[AgentConfig, Credentials | None]:
-    """The configuration and the credentials that were in the source's URL."""
-    source, credentials = parse_source(settings.source.get_secret_value())
+def standalone_config(settings: Settings) -> tuple[AgentConfig, dict[str, Credentials | None]]:
+    """The configuration, and the credentials that were in the sources' URLs by the names of the qualities."""
+    source, found = parse_source(settings.source.get_secret_value())
+    credentials = {MAIN_PROFILE: found}
+    profiles = []
+    for text in settings.profiles:
+        name, _, address = text.get_secret_value().partition("=")
+        further, credentials[name] = parse_source(address)
+        profiles.append(_profile(name, further))
+    if len(credentials) != 1 + len(profiles):
+        raise SettingsError("--profile: each quality needs a name of its own")
     lifecycle = AgentLifecycle(idle_timeout=settings.idle_timeout)
-    config = AgentConfig(camera=_IDENTITY, source=source, lifecycle=lifecycle, max_viewers=settings.max_viewers)
+    config = AgentConfig(
+        camera=_IDENTITY, source=source, profiles=profiles, lifecycle=lifecycle, max_viewers=settings.max_viewers
+    )
     return config, credentials
 
 
-def parse_source(text: str) -> tuple[Source, Credentials | None]:
-    """What `--source` names: `test`, `testpattern://?width=640&fps=15`, a URL, a path.
-
-    A WHEP endpoint is written with the scheme whep or wheps in place of http or https, its token as user name; an
-    http(s) URL is a playlist if its path ends like one, else a clip.
-    """
+def _profile(name: str, source: Source) -> Profile:
     try:
-        if text == _TEST or text.startswith("testpattern:"):
-            query = parse_qs(urlsplit(text).query) if text != _TEST else {}
-            options = {name: values[-1] for name, values in query.items()}
-            return Source(test_pattern=TestPatternSpec.model_validate(options)), None
-        if text.startswith(("rtsp://", "rtsps://")):
-            url, credentials = split_url(text)
-            return Source(rtsp=RtspSource(url=url)), credentials
-        if text.startswith(("rtmp://", "rtmps://")):
-            url, credentials = split_url(text)
-            return Source(rtmp=RtmpSource(url=url)), credentials
-        if text.startswith(("whep://", "wheps://")):
-            url, credentials = split_url("http" + text.removeprefix("whep"))
-            token = Credentials("", "", credentials.username) if credentials is not None else None
-            return Source(whep=WhepSource(url=url)), token
-        if text.startswith(("http://", "https://")):
-            if urlsplit(text).path.endswith((".m3u8", ".m3u")):
-                return Source(hls=HlsSource(url=text)), None
-            return Source(file=FileSource(url=text)), None
-        if not text or ("://" in text and not text.startswith("file://")):
-            raise SettingsError("--source: not a known kind of address; use rtsp, rtmp, whep, http, a file or test")
-        if text.startswith("/dev/"):
-            return Source(v4l2=V4l2Source(device=text)), None
-        path = Path(text.removeprefix("file://")).absolute()
-        return Source(file=FileSource(path=str(path))), None
-    except (ValidationError, ValueError):
-        # The text may hold a password: it is not repeated.
-        raise SettingsError(
-            "--source is not valid; write rtsp://[user:password@]host[:port]/path, an absolute path, or test"
-        ) from None
+        return Profile(name=name, source=source)
+    except ValidationError:
+        raise SettingsError("--profile is NAME=SOURCE with a short name in lower case that is not main") from None
+
+
+def parse_source(text: str) -> tuple[Source, Credentials | None]:
+    """What `--source` names (`sources.address`); SettingsError says what would do."""
+    try:
+        return parse_address(text)
+    except AddressError as error:
+        raise SettingsError(f"--source: {error}") from None

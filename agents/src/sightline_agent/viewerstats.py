@@ -74,9 +74,9 @@ class Reception:
     key_frames_wanted: int = 0
     rate: Rate = field(default_factory=Rate)
 
-    def note(self, report: ReceptionReport, round_trip: float | None, clock_rate: int) -> None:
-        """A receiver report about our stream arrived."""
-        self.reports += 1
+    def note(self, report: ReceptionReport, round_trip: float | None, clock_rate: int, count: int = 1) -> None:
+        """A receiver report about our stream arrived, the newest of so many."""
+        self.reports += count
         self.fraction_lost = report.fraction_lost
         self.packets_lost = report.packets_lost
         self.jitter = min(report.jitter / clock_rate, _MOST_SECONDS)

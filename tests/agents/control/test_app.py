@@ -15,16 +15,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from sightline_agent.attachment import Attachment
 from sightline_agent.control.app import MAX_CONFIG_BYTES, Control, build_app
 from sightline_agent.control.auth import Authenticator, LoopbackAuthenticator, TokenAuthenticator
 from sightline_agent.control.events import EventHub
 from sightline_agent.control.status import Agent
 from sightline_agent.control.status import Transport as MediaTransport
-from sightline_agent.hub import Hub
-from sightline_agent.media.frames import VideoFormat
+from sightline_agent.hub import Hub, Tracks
 from sightline_agent.registry import SessionRegistry
+from sightline_agent.renditions import Renditions
 from sightline_agent.session import Observer, Peer
 from sightline_agent.signaling.sessions import OpenRequest
+from sightline_agent.soundtrack import Soundtrack
 from sightline_agent.sources.base import Sink
 from sightline_agent.transport.fanout import FanOutTotals
 from sightline_model.agent import AgentConfig, AgentReport, CameraIdentity
@@ -75,15 +77,20 @@ class World:
     authenticator: Authenticator
 
 
-def no_peer(sid: str, format_: VideoFormat, observer: Observer) -> Peer:
+def no_peer(sid: str, place: Attachment, observer: Observer) -> Peer:
     raise NotImplementedError
 
 
 @asynccontextmanager
 async def world(standalone: bool = False, peer: str = "127.0.0.1") -> AsyncIterator[World]:
-    hub = Hub(config(), lambda spec: NoPictures(), NoFanOut())  # type: ignore[arg-type]
-    registry = SessionRegistry(config(), hub, no_peer)
-    agent = Agent(config(), hub, registry, MediaTransport(NoFanOut().totals, lambda: {"stun": 3}))
+    tracks = Tracks(NoFanOut(), Soundtrack(NoFanOut))  # type: ignore[arg-type]
+    renditions = Renditions(
+        config(),
+        lambda name, of_it: Hub(of_it, lambda spec: NoPictures(), tracks, name=name),
+        lambda feed, of_it: pytest.fail("nothing to transcode"),
+    )
+    registry = SessionRegistry(config(), renditions, no_peer)
+    agent = Agent(config(), renditions, registry, MediaTransport(NoFanOut().totals, lambda: {"stun": 3}))
     events = EventHub(agent.report)
     authenticator: Authenticator = TokenAuthenticator(lambda: agent.config)
     if standalone:
@@ -99,7 +106,7 @@ async def world(standalone: bool = False, peer: str = "127.0.0.1") -> AsyncItera
         Control(agent, events, authenticator), [Route("/bug", bug), Route("/who", who)], ["https://page.example"]
     )
     transport = httpx2.ASGITransport(app, client=(peer, 1))
-    running = asyncio.create_task(hub.run())
+    running = asyncio.create_task(renditions.run())
     async with httpx2.AsyncClient(transport=transport, base_url="http://localhost:8080") as client:
         yield World(agent, events, client, authenticator)
     running.cancel()

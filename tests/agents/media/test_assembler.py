@@ -127,3 +127,26 @@ def test_no_number_of_sets_fills_the_memory(bodies: list[bytes]) -> None:
         assembler.push(b"\x68" + body, 0, marker=False)
     assembler.push(IDR, 1, marker=True)
     assert sum(len(chunk.payloads) for chunk in assembler.take()) <= 17 * 5
+
+
+_PARTS = st.one_of(
+    st.sampled_from([IDR, SLICE, SEI, AUD, SPS, PPS, h264.aggregate([SPS, PPS, SEI])[0], b"\x7c\x05", b"\x7c"]),
+    st.builds(
+        lambda flags, size: bytes((0x7C, flags | 5)) + bytes(size),
+        st.sampled_from([0x80, 0, 0, 0, 0x40]),
+        st.sampled_from([0, 1, 40, MAX_PAYLOAD - 2, MAX_PAYLOAD]),
+    ),
+)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.lists(_PARTS, min_size=1, max_size=8), st.booleans()), max_size=6))
+def test_extending_is_pushing_each(frames: list[tuple[int, list[bytes], bool]]) -> None:
+    one, two = Assembler([SPS, PPS]), Assembler([SPS, PPS])
+    for timestamp, payloads, marker in frames:
+        one.extend(payloads, timestamp)
+        for payload in payloads:
+            two.push(payload, timestamp, False)
+        for assembler in (one, two):
+            assembler.push(SLICE, timestamp, marker)
+        assert one.take() == two.take()
+    assert (one.dropped, one.format) == (two.dropped, two.format)

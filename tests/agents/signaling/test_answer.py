@@ -9,7 +9,8 @@ from aiortc import sdp as aiortc_sdp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline_agent.signaling.answer import Ours, build_answer, build_restart, choose, order_addresses
+from sightline_agent.media.frames import VideoFormat
+from sightline_agent.signaling.answer import Ours, build_answer, build_restart, choose, offered, order_addresses
 from sightline_agent.signaling.sdp import SdpError, parse_offer
 from sightline_model.problems import ProblemCode
 
@@ -54,7 +55,7 @@ def changed(old: str, *new: str) -> list[str]:
 
 def answer_to(text: str, profile: str = "42e01f") -> str:
     offer = parse_offer(text)
-    return build_answer(offer, choose(offer, profile), OURS)
+    return build_answer(offer, choose(offer, VideoFormat("H264", profile)), OURS)
 
 
 def sections_of(answer: str) -> list[list[str]]:
@@ -138,10 +139,48 @@ def test_chromium_gets_video_an_inactive_audio_and_no_data() -> None:
     ("profile", "payload_type"), [("42e028", 108), ("42001f", 102), ("4d0028", 116), ("640028", 41), ("", 108)]
 )
 def test_the_codec_follows_the_source(profile: str, payload_type: int) -> None:
-    choice = choose(parse_offer(CHROMIUM), profile)
+    choice = choose(parse_offer(CHROMIUM), VideoFormat("H264", profile))
     assert choice.codec.payload_type == payload_type
     assert choice.rtx is not None
     assert choice.rtx.parameters["apt"] == str(payload_type)
+
+
+H265 = [
+    *(line for line in VIDEO if not line.startswith(("m=", "a=rtpmap", "a=fmtp", "a=rtcp-fb"))),
+    "a=rtpmap:98 H265/90000",
+    "a=fmtp:98 level-id=150;profile-id=2;tier-flag=0;tx-mode=SRST",
+    "a=rtpmap:99 H265/90000",
+    "a=fmtp:99 level-id=180;profile-id=1;tier-flag=0;tx-mode=SRST;x=y z",
+    "a=rtcp-fb:99 nack pli",
+    "a=rtpmap:100 rtx/90000",
+    "a=fmtp:100 apt=99",
+]
+H265.insert(0, "m=video 9 UDP/TLS/RTP/SAVPF 98 99 100")
+
+
+def test_h265_is_answered_as_it_was_offered() -> None:
+    offer = parse_offer(offer_of(H265))
+    assert offered(offer) == {"H265", "H265.2"}
+    answer = build_answer(offer, choose(offer, VideoFormat("H265", "1.0.93")), OURS)
+    assert "a=rtpmap:99 H265/90000\r\n" in answer
+    assert "a=fmtp:99 level-id=180;profile-id=1;tier-flag=0;tx-mode=SRST\r\n" in answer
+    assert "a=fmtp:100 apt=99\r\n" in answer
+    assert choose(offer, VideoFormat("H265", "2.0.120")).codec.payload_type == 98
+
+
+def test_h265_without_parameters_is_main() -> None:
+    offer = parse_offer(offer_of([line for line in H265 if "a=fmtp:98" not in line]))
+    answer = build_answer(offer, choose(offer, VideoFormat("H265", "1.0.93")), OURS)
+    assert "a=rtpmap:98 H265/90000\r\n" in answer
+    assert "a=fmtp:98" not in answer
+
+
+def test_who_offers_another_codec_gets_nothing() -> None:
+    with pytest.raises(SdpError, match="no H264 with packetization-mode=1"):
+        choose(parse_offer(offer_of(H265)), VideoFormat("H264", "42e01f"))
+    with pytest.raises(SdpError, match="no H265"):
+        choose(parse_offer(offer_of(VIDEO)), VideoFormat("H265", "1.0.93"))
+    assert offered(parse_offer(offer_of(VIDEO))) == {"H264"}
 
 
 def test_the_primary_ssrc_comes_first() -> None:

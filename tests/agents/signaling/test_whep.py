@@ -16,7 +16,7 @@ from sightline_agent.control.problems import on_http_exception, on_problem
 from sightline_agent.errors import ProblemError
 from sightline_agent.signaling.offer import offer_routes
 from sightline_agent.signaling.sdp import MAX_SDP_BYTES
-from sightline_agent.signaling.sessions import Opened, OpenRequest
+from sightline_agent.signaling.sessions import Layer, Layers, Opened, OpenRequest
 from sightline_agent.signaling.whep import whep_routes
 from sightline_model.problems import Problem, ProblemCode
 from sightline_model.reasons import EndReason
@@ -48,6 +48,8 @@ class FakeSessions:
     parked: asyncio.Event | None = None
     entered: asyncio.Event = field(default_factory=asyncio.Event)
     abandoned: int = 0
+    layered: bool = False
+    selected: list[str | None] = field(default_factory=list)
 
     async def open(self, request: OpenRequest) -> Opened:
         self.requests.append(request)
@@ -61,7 +63,7 @@ class FakeSessions:
                 self.abandoned += 1
                 raise
         self.live = request.sid
-        return Opened(request.sid, "v=0\r\nanswer\r\n", self.tag)
+        return Opened(request.sid, "v=0\r\nanswer\r\n", self.tag, self.layered)
 
     async def close(self, sid: str, reason: EndReason) -> bool:
         known = bool(sid) and sid == self.live
@@ -72,6 +74,16 @@ class FakeSessions:
 
     def etag(self, sid: str) -> str | None:
         return self.tag if sid == self.live else None
+
+    def layers(self, sid: str) -> Layers:
+        if sid != self.live:
+            raise ProblemError(Problem(code=ProblemCode.SESSION_NOT_FOUND))
+        layers = [Layer("main", True, "H264", 1280, 720, 900_000), Layer("sd", False, "", 0, 0, 0)]
+        chosen = self.selected[-1] if self.selected else None
+        return Layers("0", layers, chosen or "main", chosen is None)
+
+    async def select(self, sid: str, profile: str | None) -> None:
+        self.selected.append(profile)
 
     def trickle(self, sid: str, fragment: str) -> str | None:
         self.fragments.append(fragment)
@@ -138,11 +150,11 @@ class Agent:
             "asgi": {"version": "3.0"},
             "http_version": "1.1",
             "method": method,
-            "path": path,
+            "path": path.partition("?")[0],
             "raw_path": path.encode(),
             "root_path": "",
             "scheme": "http",
-            "query_string": b"",
+            "query_string": path.partition("?")[2].encode(),
             "headers": [(k.lower().encode(), v.encode()) for k, v in (headers or {}).items()],
             "client": ("192.0.2.1", 1),
             "server": ("agent", 8080),
@@ -194,7 +206,7 @@ class TestPost:
         assert not agent.sessions.requests
 
     async def test_refuses_an_offer_that_cannot_be_served_before_waking_the_camera(self, agent: Agent) -> None:
-        answer = await agent.call("POST", "/whep", SDP, OFFER.replace("H264", "H265"))
+        answer = await agent.call("POST", "/whep", SDP, OFFER.replace("H264", "VP9"))
         assert (answer.status, answer.problem) == (422, "codec-not-offered")
         answer = await agent.call("POST", "/whep", SDP, OFFER.replace("recvonly", "inactive"))
         assert (answer.status, answer.problem) == (400, "invalid-sdp")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline_agent.sources.hls.playlist import Key, Master, Media, Part, PlaylistError, parse
+from sightline_agent.sources.hls.playlist import WHOLE, Key, Master, Media, Part, PlaylistError, parse
 
 URL = "https://host.example/live/index.m3u8?token=x"
 
@@ -86,3 +86,53 @@ def test_any_text_is_a_playlist_or_none(text: str | list[str]) -> None:
         parse("#EXTM3U\n" + whole, URL)
     except PlaylistError:
         return
+
+
+LOW_LATENCY = (
+    "#EXT-X-TARGETDURATION:2\n#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK=1.0\n"
+    '#EXT-X-PART-INF:PART-TARGET=0.5\n#EXT-X-MEDIA-SEQUENCE:7\n#EXT-X-MAP:URI="init.mp4"\n'
+    "#EXTINF:1,\ns7.mp4\n"
+    '#EXT-X-PART:DURATION=0.5,URI="p8.0",INDEPENDENT=YES\n#EXT-X-PART:DURATION=0.5,URI="p8.1"\n#EXTINF:1,\ns8.mp4\n'
+    '#EXT-X-PART:DURATION=0.5,URI="p9.0",INDEPENDENT=YES\n'
+    '#EXT-X-PRELOAD-HINT:TYPE=PART,URI="p9.1"\n'
+)
+
+
+def test_parts_stand_in_place_of_their_segments() -> None:
+    found = media(LOW_LATENCY)
+    assert found.part_seconds == 0.5
+    assert [(s.number, s.index, s.part.url.rpartition("/")[2]) for s in found.segments] == [
+        (7, WHOLE, "s7.mp4"),
+        (8, 0, "p8.0"),
+        (8, 1, "p8.1"),
+        (9, 0, "p9.0"),
+    ]
+    assert found.next_place == (9, 1)
+    assert found.entry(3) == (8, -1)
+    assert [s.place for s in found.segments if s.follows((8, -1))] == [(8, 0), (8, 1), (9, 0)]
+
+
+def test_a_segment_whose_parts_were_played_is_not_played_again() -> None:
+    (later,) = media("#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:8\n#EXTINF:1,\ns8.mp4\n").segments
+    assert not later.follows((8, 1))
+    assert later.follows((7, WHOLE))
+
+
+@pytest.mark.parametrize(
+    ("without", "instead"),
+    [
+        ("CAN-BLOCK-RELOAD=YES", "CAN-BLOCK-RELOAD=NO"),
+        ("#EXT-X-PART-INF:PART-TARGET=0.5\n", ""),
+        ('#EXT-X-MAP:URI="init.mp4"\n', ""),
+        ('#EXT-X-MAP:URI="init.mp4"\n', '#EXT-X-MAP:URI="init.mp4"\n#EXT-X-KEY:METHOD=AES-128,URI="k"\n'),
+    ],
+)
+def test_parts_that_cannot_be_used_are_passed_over(without: str, instead: str) -> None:
+    found = media(LOW_LATENCY.replace(without, instead))
+    assert found.part_seconds == 0.0
+    assert [s.place for s in found.segments] == [(7, WHOLE), (8, WHOLE)]
+    assert found.entry(3) == (6, WHOLE)
+
+
+def test_without_key_frames_in_sight_whole_segments_are_the_way_in() -> None:
+    assert media(LOW_LATENCY.replace(",INDEPENDENT=YES", "")).entry(3) == (6, WHOLE)

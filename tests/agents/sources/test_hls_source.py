@@ -11,6 +11,8 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.padding import PKCS7
 
+from sightline_agent.media.lipsync import signed
+from sightline_agent.media.sound import OPUS
 from sightline_agent.sources.base import SourceError
 from sightline_agent.sources.hls import demux
 from sightline_agent.sources.hls.source import HlsSource
@@ -18,6 +20,7 @@ from sightline_model.camera import HlsSource as HlsSpec
 from sightline_model.reasons import SourceReason
 from tests.helpers.http_server import Answer, Asked, HttpServer, Reply, serve
 from tests.helpers.recording import FPS, HEIGHT, WIDTH, Recorder, add_video, clip, decode, failing, pictures, record
+from tests.helpers.sounds import add_sound, mux_beeps, onsets
 
 pytestmark = pytest.mark.stacks
 
@@ -63,6 +66,27 @@ async def test_a_recording_is_played_once_without_a_break(tmp_path: Path, kind: 
     assert [chunk.key for chunk in recorder.chunks] == ([True] + [False] * 5) * 6
     assert recorder.steps == {STEP}
     assert decode(recorder.chunks) == [(WIDTH, HEIGHT)] * FRAMES
+
+
+@pytest.mark.parametrize("kind", ["mpegts", "fmp4"])
+async def test_sound_goes_with_the_pictures(tmp_path: Path, kind: str) -> None:
+    seconds, wanted = 2.4, {"hls_time": "0.5", "hls_list_size": "0", "hls_segment_type": kind}
+    with av.open(str(tmp_path / "index.m3u8"), "w", format="hls", options=wanted) as container:
+        stream, sound = add_video(container), add_sound(container)
+        for frame in pictures(round(seconds * FPS)):
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+        mux_beeps(container, sound, seconds)
+    found = {f"/{path.name}": path.read_bytes() for path in tmp_path.iterdir()}
+    recorder = Recorder(1000)
+    async with serve(files(found)) as server:
+        await record(source(server), recorder)
+    assert recorder.audio == OPUS
+    begin = recorder.chunks[0].timestamp
+    pairs = zip(recorder.sounds, recorder.relations, strict=True)
+    packets = [(chunk.payloads[0], round(signed((at or 0) - begin) * 8 / 15)) for chunk, at in pairs]
+    assert onsets("libopus", 48_000, packets)[-1] == pytest.approx(2.0, abs=0.03)
+    assert recorder.steps == {STEP}
 
 
 async def test_the_best_quality_is_taken_and_redirects_are_followed(tmp_path: Path) -> None:
@@ -158,6 +182,48 @@ async def test_a_live_stream_that_counts_anew_goes_on(tmp_path: Path) -> None:
     assert recorder.steps == {STEP}
 
 
+def low_latency(found: dict[str, bytes], parts: int) -> Answer:
+    """Segments of two parts, each a tenth of a second; one more part each time that the playlist is asked for."""
+    plain, there = files(found), [3]
+
+    def answer(asked: Asked) -> Reply:
+        if not asked.path.startswith("/index.m3u8"):
+            return plain(asked)
+        lines = [
+            "#EXTM3U",
+            "#EXT-X-TARGETDURATION:1",
+            "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK=0.15",
+            "#EXT-X-PART-INF:PART-TARGET=0.1",
+            '#EXT-X-MAP:URI="init.mp4"',
+        ]
+        for number in range(min(there[0], parts)):
+            lines.append(f'#EXT-X-PART:DURATION=0.1,URI="index{number}.m4s",INDEPENDENT=YES')
+            if number % 2:
+                lines += ["#EXTINF:0.2,", f"whole{number // 2}.m4s"]
+        there[0] += 1
+        return Reply(200, "\n".join([*lines, *(["#EXT-X-ENDLIST"] if there[0] > parts + 1 else [])]).encode())
+
+    return answer
+
+
+async def test_parts_of_a_low_latency_stream_are_played_as_they_come(tmp_path: Path) -> None:
+    found = segments(tmp_path, "fmp4")
+    recorder = Recorder(1000)
+    async with serve(low_latency(found, 6)) as server:
+        await record(source(server), recorder)
+        asked = [one.path for one in server.asked]
+    assert [path for path in asked if path.endswith(".m4s")] == [f"/index{number}.m4s" for number in range(1, 6)]
+    waited_for = [path.partition("&")[2] for path in asked if "_HLS_msn" in path]
+    assert waited_for[:4] == [
+        "_HLS_msn=1&_HLS_part=1",
+        "_HLS_msn=2&_HLS_part=0",
+        "_HLS_msn=2&_HLS_part=1",
+        "_HLS_msn=3&_HLS_part=0",
+    ]
+    assert recorder.steps == {STEP}
+    assert decode(recorder.chunks) == [(WIDTH, HEIGHT)] * 30
+
+
 async def test_what_is_told_when_it_fails(tmp_path: Path) -> None:
     found = segments(tmp_path)
     answers: list[tuple[Answer, SourceReason]] = [
@@ -174,7 +240,7 @@ async def test_what_is_told_when_it_fails(tmp_path: Path) -> None:
         (files({**found, "/index0.ts": b"no media" * 99}), SourceReason.PROTOCOL_ERROR),
         (files({**found, "/index0.ts": b"\x47 no media" * 99}), SourceReason.PROTOCOL_ERROR),
         (
-            files({"/index.m3u8": b'#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1,CODECS="hvc1"\nx.m3u8\n'}),
+            files({"/index.m3u8": b'#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1,CODECS="av01"\nx.m3u8\n'}),
             SourceReason.CODEC_UNSUPPORTED,
         ),
     ]
@@ -188,17 +254,21 @@ async def test_what_is_told_when_it_fails(tmp_path: Path) -> None:
     assert (error.reason, "secret" in str(error)) == (SourceReason.UNREACHABLE, False)
 
 
-async def test_b_frames_and_other_codecs_are_named(tmp_path: Path) -> None:
-    two_way, other = tmp_path / "two-way", tmp_path / "other"
-    two_way.mkdir()
-    other.mkdir()
-    found = segments(two_way, options={"bf": "2", "b-adapt": "0", "sc_threshold": "0"})
+async def test_b_frames_keep_their_times(tmp_path: Path) -> None:
+    found = segments(tmp_path, options={"bf": "2", "b-adapt": "0", "sc_threshold": "0"})
+    recorder = Recorder(12)
     async with serve(files(found)) as server:
-        error = await failing(source(server))
-    assert (error.reason, "B-frames" in str(error)) == (SourceReason.CODEC_UNSUPPORTED, True)
-    data = clip(other / "clip.ts", codec="mpeg2video", options={}).read_bytes()
+        await record(source(server), recorder)
+    assert recorder.format is not None
+    assert recorder.format.b_frames
+    assert recorder.stamps != sorted(recorder.stamps)
+    assert len(set(recorder.stamps)) == len(recorder.chunks)
+
+
+async def test_other_codecs_are_named(tmp_path: Path) -> None:
+    data = clip(tmp_path / "clip.ts", codec="mpeg2video", options={}).read_bytes()
     with pytest.raises(SourceError, match="MPEG2VIDEO") as caught:
-        demux.units(data)
+        demux.take(data)
     assert caught.value.reason is SourceReason.CODEC_UNSUPPORTED
 
 

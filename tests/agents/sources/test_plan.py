@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sightline_agent.sources.base import SourceError
-from sightline_agent.sources.plan import PROBE, WATCHED, Pauses, Plan
+from sightline_agent.sources.plan import PROBE, UNWATCHED, WATCHED, Pauses, Plan
 from sightline_model.reasons import SourceReason
 
 
@@ -86,8 +86,8 @@ def test_always_means_always() -> None:
     assert one.should_run(1e9)
 
 
-def test_a_broken_stream_is_tried_again_at_once_then_with_growing_pauses() -> None:
-    one, now = watched(), 50.0
+def pauses_after_a_break(one: Plan, now: float) -> list[float]:
+    """The first attempt is made at once; then these."""
     one.failed(error(), now)
     assert one.should_run(now)
     pauses = []
@@ -98,15 +98,28 @@ def test_a_broken_stream_is_tried_again_at_once_then_with_growing_pauses() -> No
         assert due is not None
         pauses.append(due - now)
         now = due
-    assert pauses == [0.5, 1.0, 2.0, 4.0, 5.0, 5.0, 5.0]
+    return pauses
+
+
+def test_a_broken_stream_that_is_watched_is_tried_again_each_second() -> None:
+    pauses = pauses_after_a_break(watched(), 50.0)
+    assert pauses == [0.5] * 7
+    assert WATCHED.after(7, 0.999) == pytest.approx(1.0, abs=0.01)
+
+
+def test_a_broken_stream_that_nobody_watches_is_tried_with_growing_pauses() -> None:
+    one = plan(always=True)
+    one.started()
+    one.streamed(0.0)
+    assert pauses_after_a_break(one, 50.0) == [0.5, 1.0, 2.0, 4.0, 5.0, 5.0, 5.0]
 
 
 def test_pauses_are_spread_between_half_and_full() -> None:
-    assert WATCHED.after(4, 0.0) == 2.0
-    assert WATCHED.after(4, 0.999) == pytest.approx(4.0, abs=0.01)
+    assert UNWATCHED.after(4, 0.0) == 2.0
+    assert UNWATCHED.after(4, 0.999) == pytest.approx(4.0, abs=0.01)
 
 
-@given(st.integers(1, 1000), st.floats(0, 1, exclude_max=True), st.sampled_from([WATCHED, PROBE]))
+@given(st.integers(1, 1000), st.floats(0, 1, exclude_max=True), st.sampled_from([WATCHED, UNWATCHED, PROBE]))
 def test_pauses_stay_in_their_bounds(failures: int, random: float, pauses: Pauses) -> None:
     assert pauses.first <= pauses.after(failures, random) <= pauses.longest
 

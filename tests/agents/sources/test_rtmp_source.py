@@ -106,7 +106,7 @@ async def test_sound_malformed_video_and_long_uptimes_do_not_matter(tags: tuple[
         (Habits(greets=b"\3"), SourceReason.PROTOCOL_ERROR),
         (Habits(hangs_up=True), SourceReason.NO_FRAMES),
         (Habits((Message(chunks.AUDIO, 0, 1, b"\xaf\1x"),), hangs_up=True), SourceReason.UNREACHABLE),
-        (Habits((Message(chunks.VIDEO, 0, 1, b"\x1c\0\0\0\0"),)), SourceReason.CODEC_UNSUPPORTED),
+        (Habits((Message(chunks.VIDEO, 0, 1, b"\x1d\0\0\0\0"),)), SourceReason.CODEC_UNSUPPORTED),
         (Habits((Message(chunks.VIDEO, 0, 1, b"\x27\1\0\0\0junk"),) * 60), SourceReason.PROTOCOL_ERROR),
     ],
 )
@@ -123,11 +123,25 @@ async def test_nobody_there() -> None:
     assert (error.reason, SECRET in str(error)) == (SourceReason.UNREACHABLE, False)
 
 
-async def test_b_frames_are_named(tmp_path: Path) -> None:
+async def test_b_frames_keep_their_times(tmp_path: Path) -> None:
     tags = from_flv(clip(tmp_path / "b.flv", options={"bf": "2", "b-adapt": "0"}).read_bytes())
+    recorder = Recorder(12)
     async with serve(Habits(tags)) as server:
-        error = await failing(source(server))
-    assert (error.reason, "B-frames" in str(error)) == (SourceReason.CODEC_UNSUPPORTED, True)
+        await record(source(server), recorder)
+    assert recorder.format is not None
+    assert recorder.format.b_frames
+    assert recorder.stamps != sorted(recorder.stamps)
+
+
+async def test_h265(tmp_path: Path) -> None:
+    options = {"preset": "ultrafast", "x265-params": "log-level=none:bframes=0"}
+    tags = from_flv(clip(tmp_path / "h265.flv", "libx265", options).read_bytes())
+    recorder = Recorder(12)
+    async with serve(Habits(tags)) as server:
+        await record(source(server), recorder)
+    assert recorder.format is not None
+    assert (recorder.format.codec, recorder.format.width) == ("H265", 64)
+    assert recorder.chunks[0].key
 
 
 @pytest.mark.parametrize(

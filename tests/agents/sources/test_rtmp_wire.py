@@ -136,7 +136,20 @@ def test_video_messages_old_and_new() -> None:
     assert video.nals(b"\0\0\0\1a\0\0\0\0\0\0\0\2bc", 4) == [b"a", b"bc"]
 
 
-@pytest.mark.parametrize(("data", "name"), [(b"\x1c\0\0\0\0", "HEVC"), (b"\x90hvc1", "HEVC"), (b"\x12", "H263")])
+H265_SETS = b"\1" + bytes(20) + b"\3\2" + b"\xa0\0\1\0\2\x40\1" + b"\xa1\0\1\0\3\x42\1\1"
+
+
+def test_h265_old_and_new() -> None:
+    expected = video.Configuration((b"\x40\1", b"\x42\1\1"), 4, "H265")
+    assert video.parse(b"\x1c\0\0\0\0" + H265_SETS) == expected
+    assert video.parse(b"\x90hvc1" + H265_SETS) == expected
+    assert video.parse(b"\x91hvc1\0\0\x28data") == video.Coded(b"data", 40)
+    for cut in (H265_SETS[:20], H265_SETS[:-1]):
+        with pytest.raises(video.VideoError):
+            video.parse(b"\x90hvc1" + cut)
+
+
+@pytest.mark.parametrize(("data", "name"), [(b"\x1d\0\0\0\0", "AV1"), (b"\x90vp09", "VP9"), (b"\x12", "H263")])
 def test_other_codecs_are_named(data: bytes, name: str) -> None:
     with pytest.raises(SourceError, match=name) as caught:
         video.parse(data)

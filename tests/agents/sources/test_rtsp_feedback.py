@@ -39,6 +39,18 @@ def test_losses_are_counted_over_the_wrap() -> None:
     assert only(reception).fraction_lost == 0.0
 
 
+@given(st.integers(0, 65_535), st.lists(st.integers(0, 20), min_size=1, max_size=10))
+def test_those_that_follow_count_like_each(first: int, runs: list[int]) -> None:
+    one, two = Reception(US), Reception(US)
+    sequence = first
+    for number, following in enumerate(runs):
+        one.packet(packet(sequence, number * 3000), float(number), following)
+        for index in range(following + 1):
+            two.packet(packet(sequence + index, number * 3000), float(number))
+        sequence += following + 2
+    assert only(one, 9.0) == only(two, 9.0)
+
+
 def test_packets_that_come_late_are_not_lost() -> None:
     reception = Reception(US)
     for sequence in (1, 3, 2):

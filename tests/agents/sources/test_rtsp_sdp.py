@@ -24,22 +24,39 @@ a=control:trackID=2
 
 def test_a_camera_with_sound_and_metadata() -> None:
     description = sdp.parse(CAMERA.replace("\n", "\r\n"))
-    track = description.h264
+    track = description.best
     assert description.control == "rtsp://camera/cam/"
     assert track is not None
     assert (track.codec, track.payload_type, track.control) == ("H264", 96, "trackID=1")
     assert [nal[0] & 31 for nal in track.parameter_sets] == [7, 8]
 
 
-def test_h265_is_named() -> None:
-    description = sdp.parse("m=video 0 RTP/AVP 98\na=rtpmap:98 H265/90000\n")
-    assert description.h264 is None
-    assert [track.codec for track in description.videos] == ["H265"]
+H265 = "m=video 0 RTP/AVP 98\na=rtpmap:98 H265/90000\n"
+
+
+def test_h265_with_its_sets() -> None:
+    sets = "a=fmtp:98 sprop-vps=QAEMAf//AWA=;sprop-sps=QgEBAWA=; sprop-pps=RAHAcsA=\n"
+    track = sdp.parse(H265 + sets).best
+    assert track is not None
+    assert track.codec == "H265"
+    assert [nal[0] >> 1 for nal in track.parameter_sets] == [32, 33, 34]
+
+
+def test_h265_out_of_order_is_not_taken() -> None:
+    for words in ("sprop-max-don-diff=2", "tx-mode=MRST"):
+        assert sdp.parse(f"{H265}a=fmtp:98 {words}\n").best is None
+    assert sdp.parse(f"{H265}a=fmtp:98 sprop-max-don-diff=0;tx-mode=SRST\n").best is not None
+
+
+def test_h264_is_preferred() -> None:
+    track = sdp.parse(H265 + "m=video 0 RTP/AVP 96\na=rtpmap:96 H264/90000\n").best
+    assert track is not None
+    assert track.codec == "H264"
 
 
 def test_h264_is_found_behind_others() -> None:
     text = "m=video 0 RTP/AVP 26\nm=video 0 RTP/AVP 97 98\na=rtpmap:97 H265/90000\na=rtpmap:98 h264/90000\n"
-    track = sdp.parse(text).h264
+    track = sdp.parse(text).best
     assert track is not None
     assert track.payload_type == 98
     assert [one.codec for one in sdp.parse(text).videos] == ["JPEG", "H264"]
@@ -47,7 +64,7 @@ def test_h264_is_found_behind_others() -> None:
 
 def test_interleaved_packets_are_not_for_browsers() -> None:
     text = "m=video 0 RTP/AVP 96\na=rtpmap:96 H264/90000\na=fmtp:96 packetization-mode=2\n"
-    assert sdp.parse(text).h264 is None
+    assert sdp.parse(text).best is None
 
 
 @given(st.text(max_size=300))

@@ -139,7 +139,6 @@ async def test_what_is_told_when_it_fails() -> None:
         (raising(av.error.OSError(16, "", "/dev/video0")), SourceReason.UNREACHABLE),
         (raising(PermissionError()), SourceReason.AUTHENTICATION_FAILED),
         (lambda device: coded(frames=12), SourceReason.UNREACHABLE),  # it was unplugged
-        (lambda device: coded({"bf": "2", "b-adapt": "0"}), SourceReason.CODEC_UNSUPPORTED),
         (lambda device: raw("sine"), SourceReason.CODEC_UNSUPPORTED),
     ]
     for open_, reason in cases:

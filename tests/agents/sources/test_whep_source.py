@@ -1,6 +1,7 @@
 """The WHEP source against our own agent in this process, and against servers that refuse."""
 
 import asyncio
+import itertools
 import json
 import threading
 from collections.abc import AsyncIterator
@@ -11,9 +12,11 @@ from pathlib import Path
 import pytest
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpReceiver
 
-from sightline_agent.media.frames import Chunk, VideoFormat
+from sightline_agent.media.frames import Chunk, MediaFormat
 from sightline_agent.media.h264 import fragment
+from sightline_agent.media.lipsync import signed
 from sightline_agent.media.rtp import RtpPacket
+from sightline_agent.media.sound import OPUS, PCMA, PCMU, opus_samples
 from sightline_agent.runtime import Runtime, prepare
 from sightline_agent.settings import parse
 from sightline_agent.sources.base import KeyFrameSource
@@ -22,6 +25,7 @@ from sightline_agent.sources.whep import reception as whep_reception
 from sightline_agent.sources.whep import session as whep_session
 from sightline_agent.sources.whep import source as whep_source
 from sightline_agent.sources.whep.reception import Reception
+from sightline_agent.sources.whep.sound import formats_of
 from sightline_agent.sources.whep.source import WhepSource
 from sightline_agent.standalone import parse_source
 from sightline_model.agent import AgentConfig, CameraIdentity
@@ -31,6 +35,7 @@ from sightline_model.tokens import Signer, TokenRole, generate_private_key_pem
 from tests.helpers.http_server import Answer, Asked, Reply, serve
 from tests.helpers.recording import Recorder, decode, failing, failing_with, record
 from tests.helpers.rtsp_server import PPS, SPS
+from tests.helpers.sounds import onsets
 
 pytestmark = pytest.mark.stacks
 
@@ -80,6 +85,35 @@ async def test_our_own_agent_is_watched_and_left() -> None:
     assert decoders() == []
 
 
+async def test_sound_goes_with_the_pictures() -> None:
+    recorder = Recorder(40)
+    recorder.enough_sounds = 60
+    async with agent(standalone()) as runtime:
+        await record(source(whep(runtime)), recorder)
+    assert recorder.audio == OPUS
+    assert {opus_samples(chunk.payloads[0]) for chunk in recorder.sounds} == {960}
+    times = [chunk.timestamp for chunk in recorder.sounds]
+    assert {(after - before) % (1 << 32) for before, after in itertools.pairwise(times)} == {960}
+    beats = onsets("libopus", 48_000, [(chunk.payloads[0], signed(chunk.timestamp)) for chunk in recorder.sounds])
+    assert beats
+
+
+async def test_sound_that_nobody_wants_is_not_asked_for() -> None:
+    recorder = Recorder(10)
+    async with agent(standalone()) as runtime:
+        spec = WhepSpec(url=whep(runtime))
+        await record(WhepSource(spec, None, sound=False), recorder)
+    assert (recorder.audio, recorder.sounds) == (None, [])
+
+
+def test_what_an_answer_promises() -> None:
+    head = "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111 0 8\r\na=rtpmap:111 opus/48000/2\r\na=rtpmap:8 PCMA/8000\r\n"
+    assert formats_of(head + "a=sendonly\r\n") == {111: OPUS, 0: PCMU, 8: PCMA}
+    assert formats_of(head + "a=inactive\r\n") == {}
+    assert formats_of(head.replace("audio 9", "audio 0") + "a=sendonly\r\n") == {}
+    assert formats_of("noise") == {}
+
+
 async def test_a_key_frame_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted: list[int] = []
     made: list[WhepSource] = []
@@ -92,7 +126,7 @@ async def test_a_key_frame_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> 
 
     recorder.on_chunk = on_chunk
     async with agent(standalone()) as runtime:
-        monkeypatch.setattr(runtime.hub, "want_key_frame", lambda: wanted.append(1))
+        monkeypatch.setattr(runtime.renditions._hubs["main"], "want_key_frame", lambda: wanted.append(1))
         made.append(source(whep(runtime)))
         assert isinstance(made[0], KeyFrameSource)
         await record(made[0], recorder)
@@ -185,7 +219,7 @@ async def test_an_answer_without_a_way_for_media(monkeypatch: pytest.MonkeyPatch
         assert [(asked.method, asked.path) for asked in server.asked] == [
             ("POST", "/whep"),
             ("DELETE", "/whep/session"),
-        ]
+        ] * 2  # it answers for the pictures alone, so that is what it is asked for the second time
     assert decoders() == []
 
 
@@ -199,7 +233,8 @@ async def test_a_server_that_falls_silent(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(whep_source, "STALL_SECONDS", 1.0)
     recorder = Recorder(10_000)
     async with agent(standalone()) as runtime:
-        mute = lambda number: monkeypatch.setattr(runtime.hub, "_on_chunk", lambda run, chunk: None)  # noqa: E731
+        hub = runtime.renditions._hubs["main"]
+        mute = lambda number: monkeypatch.setattr(hub, "_on_chunk", lambda run, chunk: None)  # noqa: E731
         recorder.on_chunk = mute
         error = await failing_with(source(whep(runtime)), recorder)
     assert error.reason is SourceReason.STALLED
@@ -227,17 +262,20 @@ class Packets:
     """RTP packets of frames of one NAL unit each, behind parameter sets."""
 
     def __init__(self) -> None:
-        self.started: list[VideoFormat] = []
+        self.started: list[MediaFormat] = []
         self.written: list[Chunk] = []
         self.woken = 0
         self.reception = Reception(self, self._wake)
         self._sequence = 65_530
 
-    def start(self, format_: VideoFormat) -> None:
+    def start(self, format_: MediaFormat) -> None:
         self.started.append(format_)
 
     def write(self, chunk: Chunk) -> None:
         self.written.append(chunk)
+
+    def write_audio(self, chunk: Chunk, picture: int | None = None) -> None:
+        raise NotImplementedError
 
     def _wake(self) -> None:
         self.woken += 1
@@ -262,7 +300,7 @@ async def test_packets_are_put_in_order_and_losses_repaired() -> None:
     first, second = packets.frame(0, key=True), packets.frame(1)
     assert packets.push(first[:1])  # no key frame yet
     assert not packets.push(first[1:])
-    assert packets.started[0].width == 640
+    assert packets.started[0].video.width == 640
     before = len(packets.written)
     assert not packets.push([second[0], second[2]])
     assert len(packets.written) == before + 1  # what is behind the gap waits
@@ -287,14 +325,12 @@ async def test_a_loss_that_is_not_repaired_asks_for_a_key_frame(monkeypatch: pyt
     assert len(packets.written) == count
 
 
-async def test_what_browsers_cannot_show_ends_it() -> None:
+async def test_b_frames_are_told() -> None:
     packets = Packets()
     packets.push(packets.frame(0, key=True))
     for number in (2, 1, 4, 3, 6, 5, 8, 7):
         packets.push(packets.frame(number))
-    assert packets.reception.error is not None
-    assert packets.reception.error.reason is SourceReason.CODEC_UNSUPPORTED
-    assert packets.woken == 2  # by the first packet, and by the end
+    assert packets.started[-1].video.b_frames
 
 
 def test_aiortc_is_where_we_expect_it() -> None:

@@ -262,14 +262,14 @@ def test_no_such_method(net: Loopback) -> None:
 
 @native
 def test_the_native_one_is_chosen_where_it_is(net: Loopback) -> None:
-    chosen = choose_fanout(net)
+    chosen = choose_fanout(net)()
     assert isinstance(chosen, NativeFanOut)
     assert chosen.method in METHODS
 
 
 def test_the_python_one_is_chosen_where_the_native_is_not(net: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sightline_fanout", None)
-    assert isinstance(choose_fanout(net), PythonFanOut)
+    assert isinstance(choose_fanout(net)(), PythonFanOut)
 
 
 def test_an_extension_of_another_version_is_not_used(net: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,4 +278,4 @@ def test_an_extension_of_another_version_is_not_used(net: Loopback, monkeypatch:
     monkeypatch.setitem(sys.modules, "sightline_fanout", other)
     with pytest.raises(NativeUnavailableError, match="build it again"):
         NativeFanOut(net)
-    assert isinstance(choose_fanout(net), PythonFanOut)
+    assert isinstance(choose_fanout(net)(), PythonFanOut)

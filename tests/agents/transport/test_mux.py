@@ -4,6 +4,7 @@ import asyncio
 import socket
 
 import pytest
+from aioice import stun as aioice_stun
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -17,8 +18,10 @@ from sightline_agent.transport.endpoint import (
     new_credentials,
 )
 from sightline_agent.transport.fanout import Address
-from sightline_agent.transport.mux import BATCH, MuxCount, UdpMux
+from sightline_agent.transport.mux import BATCH, PING_BURST, PINGS_PER_SECOND, MuxCount, UdpMux
+from sightline_agent.transport.receiver import NativeReceiver
 from sightline_agent.transport.stun import build_request, build_response, parse_request
+from tests.helpers.receivers import MAKE_RECEIVER
 
 THEIRS = IceCredentials("peer", "p" * 24)
 HOME: Address = ("192.0.2.1", 1000)
@@ -30,18 +33,24 @@ RTCP = bytes((0x81, 201, 0, 1)) + bytes(8)
 class Mux(UdpMux):
     """Nothing reaches a wire, and the clock stands still."""
 
-    def __init__(self) -> None:
+    def __init__(self, receiver: NativeReceiver | None = None) -> None:
         self.time = 100.0
         self.sent: list[tuple[bytes, Address]] = []
-        super().__init__("127.0.0.1", 0, clock=lambda: self.time)
+        super().__init__("127.0.0.1", 0, clock=lambda: self.time, receiver=receiver)
 
     def send(self, data: bytes, address: Address) -> None:
         self.sent.append((data, address))
 
 
+@pytest.fixture(params=MAKE_RECEIVER)
+def receiver(request: pytest.FixtureRequest) -> NativeReceiver | None:
+    made: NativeReceiver | None = request.param()
+    return made
+
+
 @pytest.fixture
-async def mux() -> Mux:
-    return Mux()
+async def mux(receiver: NativeReceiver | None) -> Mux:
+    return Mux(receiver)
 
 
 def check(
@@ -102,6 +111,39 @@ async def test_nothing_is_sent_to_who_proved_nothing(mux: Mux) -> None:
         assert mux.counters[cause] == before + 1
     assert not mux.sent
     assert endpoint.address is None
+
+
+def ping(size: int = 32) -> bytes:
+    message = aioice_stun.Message(aioice_stun.Method.BINDING, aioice_stun.Class.REQUEST)
+    message.attributes["SOFTWARE"] = "x" * size
+    message.add_fingerprint()
+    return bytes(message)
+
+
+async def test_a_ping_is_answered_and_binds_nothing(mux: Mux) -> None:
+    mux.datagram(ping(), HOME)
+    [(answer_, address)] = mux.sent
+    assert address == HOME
+    assert aioice_stun.parse_message(answer_).attributes["XOR-MAPPED-ADDRESS"] == HOME
+    mux.datagram(DTLS, HOME)
+    assert mux.counters == {MuxCount.PING: 1, MuxCount.UNKNOWN_ADDRESS: 1}
+
+
+async def test_a_ping_shorter_than_its_answer_gets_none(mux: Mux) -> None:
+    mux.datagram(ping(4), HOME)
+    assert not mux.sent
+    assert mux.counters == {MuxCount.SHORT_CHECK: 1}
+
+
+async def test_pings_are_answered_a_few_times_per_second(mux: Mux) -> None:
+    for _ in range(100):
+        mux.datagram(ping(), HOME)
+    assert len(mux.sent) == PING_BURST
+    mux.time += 1.0
+    for _ in range(100):
+        mux.datagram(ping(), AWAY)
+    assert len(mux.sent) == PING_BURST + PINGS_PER_SECOND
+    assert mux.counters[MuxCount.PING_LIMITED] == 200 - PING_BURST - PINGS_PER_SECOND
 
 
 async def test_unknown_protocols_of_known_addresses_are_dropped(mux: Mux) -> None:
@@ -338,8 +380,8 @@ async def test_restart_retires_the_old_credentials_once_the_new_ones_are_used(mu
     assert not mux._by_ufrag
 
 
-async def test_a_defect_is_counted_and_does_not_stop_the_reader() -> None:
-    mux = UdpMux("127.0.0.1", 0)
+async def test_a_defect_is_counted_and_does_not_stop_the_reader(receiver: NativeReceiver | None) -> None:
+    mux = UdpMux("127.0.0.1", 0, receiver=receiver)
     await mux.start()
     try:
         endpoint = mux.open_endpoint()
@@ -359,9 +401,9 @@ async def test_a_defect_is_counted_and_does_not_stop_the_reader() -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-async def test_over_a_real_socket(host: str) -> None:
+async def test_over_a_real_socket(host: str, receiver: NativeReceiver | None) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    mux = UdpMux(host, 0)
+    mux = UdpMux(host, 0, receiver=receiver)
     try:
         await mux.start()
     except OSError:
@@ -378,6 +420,9 @@ async def test_over_a_real_socket(host: str) -> None:
             assert endpoint.address == peer.getsockname()[:2]
             await endpoint._send(b"hello")
             assert await asyncio.wait_for(loop.sock_recv(peer, 2048), 10) == b"hello"
+            peer.sendto(check(endpoint, nominate=True), (host, mux.port))
+            assert await asyncio.wait_for(loop.sock_recv(peer, 2048), 10) == answer
+            assert mux.counters == {MuxCount.STUN: 2}
         assert mux.addresses() == [host]
     finally:
         mux.close()
@@ -397,8 +442,8 @@ async def test_a_wildcard_serves_both_families_on_one_port() -> None:
         mux.close()
 
 
-async def test_a_flood_leaves_the_loop_its_turn() -> None:
-    mux = UdpMux("127.0.0.1", 0)
+async def test_a_flood_leaves_the_loop_its_turn(receiver: NativeReceiver | None) -> None:
+    mux = UdpMux("127.0.0.1", 0, receiver=receiver)
     await mux.start()
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:

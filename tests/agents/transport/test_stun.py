@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 from sightline_agent.transport.stun import (
     ROLE_CONFLICT,
     StunError,
+    build_pong,
     build_request,
     build_response,
     build_role_conflict,
+    parse_ping,
     parse_request,
 )
 
@@ -143,3 +145,36 @@ def test_any_attributes_are_read_or_refused(body: bytes, transaction: bytes) -> 
     except StunError:
         return
     assert not request.verify(PASSWORD)
+
+
+def ping(software: str = "x" * 32) -> bytes:
+    message = aioice_stun.Message(aioice_stun.Method.BINDING, aioice_stun.Class.REQUEST)
+    message.attributes["SOFTWARE"] = software
+    message.add_fingerprint()
+    return bytes(message)
+
+
+@pytest.mark.parametrize("address", [("192.0.2.1", 32853), ("2001:db8:1234:5678:11:2233:4455:6677", 32853)])
+def test_a_ping_is_answered_so_that_aioice_understands(address: tuple[str, int]) -> None:
+    read = parse_ping(ping())
+    pong = build_pong(read, address)
+    assert len(pong) <= read.size
+    message = aioice_stun.parse_message(pong)
+    assert message.message_class is aioice_stun.Class.RESPONSE
+    assert (message.transaction_id, message.attributes["XOR-MAPPED-ADDRESS"]) == (read.transaction, address)
+
+
+def test_what_has_credentials_or_no_fingerprint_is_no_ping() -> None:
+    plain = aioice_stun.Message(aioice_stun.Method.BINDING, aioice_stun.Class.REQUEST)
+    for data in (SAMPLE, build_request(TRANSACTION, ATTRIBUTES, PASSWORD), bytes(plain), ping()[:-1], b""):
+        with pytest.raises(StunError):
+            parse_ping(data)
+
+
+@given(st.binary(max_size=200))
+def test_arbitrary_bytes_are_a_ping_or_a_stun_error(data: bytes) -> None:
+    try:
+        parse_ping(data)
+    except StunError:
+        return
+    assert len(data) >= 28

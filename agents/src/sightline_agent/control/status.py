@@ -1,6 +1,6 @@
 """The agent as a whole: its configuration in force and what it reports about itself.
 
-Puts together what the hub, the registry and the fan-out know; control's routes and the metrics read from
+Puts together what the hubs, the registry and the fan-out know; control's routes and the metrics read from
 here.
 """
 
@@ -13,8 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from sightline_agent.gate import CpuGate
-from sightline_agent.hub import Hub
 from sightline_agent.registry import SessionRegistry
+from sightline_agent.renditions import Renditions
 from sightline_agent.transport.fanout import FanOutTotals
 from sightline_agent.viewerstats import Audience
 from sightline_model.agent import MEDIA_PORT, AgentConfig, AgentReport, AgentStats, CapacityReport, SourceReport
@@ -41,13 +41,13 @@ class Agent:
     def __init__(
         self,
         config: AgentConfig,
-        hub: Hub,
+        renditions: Renditions,
         registry: SessionRegistry,
         transport: Transport,
         gate: CpuGate | None = None,
     ) -> None:
         self.config = config
-        self.hub = hub
+        self.renditions = renditions
         self.registry = registry
         self.transport = transport
         self.gate = gate
@@ -61,7 +61,7 @@ class Agent:
         """Put another configuration of the same camera in force."""
         self.config = config
         self.registry.reconfigure(config)
-        self.hub.reconfigure(config)
+        self.renditions.reconfigure(config)
 
     def report(self, details: bool = False) -> AgentReport:
         """Everything; `details`: with how each viewer receives."""
@@ -72,7 +72,8 @@ class Agent:
             revision=self.config.revision,
             started_at=self._started_at,
             media_port=self.transport.port,
-            source=self.hub.report(),
+            source=self.renditions.report(),
+            profiles=self.renditions.reports(),
             sessions=self.registry.reports(details),
             stats=self.stats(),
             capacity=self.capacity(),
@@ -84,7 +85,7 @@ class Agent:
 
     def source(self) -> SourceReport:
         """What the source does."""
-        return self.hub.report()
+        return self.renditions.report()
 
     def stats(self) -> AgentStats:
         """The counters."""

@@ -1,6 +1,6 @@
 """From payloads in the order of a camera's packets to chunks that viewers can start at.
 
-Used by every source that has H.264. It keeps the stream's parameter sets and puts them, as one STAP-A, in
+Used by every source that has H.264 or H.265. It keeps the stream's parameter sets and puts them, as one payload, in
 front of the first slice of each access unit that a decoder may start at; so it does not matter whether a
 camera sends them in band, only in its SDP, or in packets of their own. Access unit delimiters and filler data
 are dropped: they carry nothing. Payloads are made to fit. A fragment whose beginning was lost is dropped with
@@ -8,30 +8,33 @@ the rest of its NAL unit, and counted. What is left of a damaged frame goes on, 
 than they bear a gap until the next key frame; a frame whose end was lost is ended with a filler NAL unit, because
 players wait for the end of each frame.
 
-Nothing waits: `take` hands out what has come, and a frame may be spread over several chunks.
+Nothing waits: `take` hands out what has come, and a frame may be spread over several chunks. The one exception: what
+comes from the first key frame on is held back while it is doubtful whether there are B-frames, because viewers get
+another rendition then; it takes a second at most.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-from sightline_agent.media import h264, sps
-from sightline_agent.media.frames import Chunk, VideoFormat
+from sightline_agent.media.frames import MAX_PAYLOAD, Chunk, VideoFormat
+from sightline_agent.media.grammar import GRAMMARS, H264
 from sightline_agent.media.playable import Playability
 
 # A stream has one or two of each; a broken one must not fill the memory.
 _MAX_SETS = 16
 _MAX_SET_BYTES = 4096
-_SLICE_TYPES = frozenset(range(1, 6))
-_END_OF_FRAME = b"\x0c\x80"
-"""A filler NAL unit without filler: carries the marker where nothing else can."""
+_MAX_HELD = 4096
+"""Chunks; more than a second of any camera's."""
 _SetKey = tuple[int, int]
 
 
 class Assembler:
     """State between payloads: the parameter sets, the access unit under way, chunks not taken yet."""
 
-    def __init__(self, parameter_sets: Iterable[bytes] = ()) -> None:
+    def __init__(self, parameter_sets: Iterable[bytes] = (), codec: str = H264) -> None:
+        self._grammar = GRAMMARS[codec]
         self._sets: dict[_SetKey, bytes] = {}
-        self._format = VideoFormat(codec="H264")
+        self._format = VideoFormat(codec)
         self._timestamp: int | None = None
         self._pending: dict[_SetKey, bytes] = {}
         self._in_slices = False
@@ -40,6 +43,7 @@ class Assembler:
         self._payloads: list[bytes] = []
         self._key = False
         self._chunks: list[Chunk] = []
+        self._held: list[Chunk] = []
         self.dropped = 0
         """Payloads that no decoder could use."""
         self.playable = Playability()
@@ -48,13 +52,21 @@ class Assembler:
 
     @property
     def format(self) -> VideoFormat:
-        """What the last SPS said; without a size before the first one."""
+        """What the last SPS said, and what was seen; without a size before the first one."""
+        seen, told = self.playable, self._format
+        if (seen.b_frames, seen.interlaced) != (told.b_frames, told.interlaced):
+            self._format = replace(told, b_frames=seen.b_frames, interlaced=seen.interlaced)
         return self._format
 
     @property
     def decodable(self) -> bool:
-        """True once an SPS and a PPS are known."""
-        return {kind for kind, _ in self._sets} >= {h264.SPS, h264.PPS}
+        """True once every kind of parameter set is known."""
+        return {kind for kind, _ in self._sets} >= self._grammar.sets
+
+    @property
+    def known(self) -> bool:
+        """True once `format` can be relied on: it is decodable, and it was seen whether there are B-frames."""
+        return self.decodable and not self.playable.doubtful
 
     def push(self, payload: bytes, timestamp: int, marker: bool, gap: bool = False) -> None:
         """The next payload; `gap`: something before it is missing."""
@@ -62,15 +74,47 @@ class Assembler:
             self._begin(timestamp)
         if gap:
             self._fragment_open = False
-        for part in h264.stap_nals(payload) if h264.nal_type(payload) == h264.STAP_A else (payload,):
+        grammar = self._grammar
+        for part in grammar.members(payload) if grammar.nal_type(payload) == grammar.aggregation else (payload,):
             self._add(part, marker)
         if marker and self._in_slices:
             self._end()
+
+    def extend(self, payloads: Sequence[bytes], timestamp: int) -> None:
+        """The next payloads, of one frame, in order and not up to its end: as pushing each would do."""
+        self.push(payloads[0], timestamp, False)
+        at = 1
+        if self._fragment_open and self._grammar.nal_type(payloads[0]) == self._grammar.fragmentation:
+            # What is inside a fragmented NAL unit begins as the fragment before it did, but for the start bit.
+            header = self._grammar.fragment_header
+            begin = payloads[0][:header] + bytes((payloads[0][header] & 0x3F,))
+            sizes = range(header + 2, MAX_PAYLOAD + 1)
+            while at < len(payloads) and payloads[at].startswith(begin) and len(payloads[at]) in sizes:
+                at += 1
+            self._payloads += payloads[1:at]
+        for payload in payloads[at:]:
+            self.push(payload, timestamp, False)
 
     def take(self) -> list[Chunk]:
         """Chunks made of everything pushed so far."""
         self._cut(last=False)
         chunks, self._chunks = self._chunks, []
+        if self._held or self.playable.doubtful:
+            return self._hold(chunks)
+        return chunks
+
+    def _hold(self, chunks: list[Chunk]) -> list[Chunk]:
+        begun = bool(self._held)
+        for chunk in chunks:
+            begun = begun or chunk.key
+            if begun:
+                self._held.append(chunk)
+        if len(self._held) > _MAX_HELD:
+            self.dropped += len(self._held)
+            self._held = []
+        if self.playable.doubtful:
+            return []
+        chunks, self._held = self._held, []
         return chunks
 
     def finish(self) -> list[Chunk]:
@@ -91,61 +135,65 @@ class Assembler:
     def _end(self) -> None:
         """The frame under way is over."""
         if not self._payloads and self._unended:
-            self._payloads.append(_END_OF_FRAME)
+            self._payloads.append(self._grammar.end_of_frame)
         self._cut(last=True)
 
     def _add(self, payload: bytes, marker: bool) -> None:
-        kind = h264.nal_type(payload)
-        if kind == h264.FU_A:
-            if len(payload) < 3 or not self._continues(payload):
+        grammar = self._grammar
+        kind = grammar.nal_type(payload)
+        if kind == grammar.fragmentation:
+            if len(payload) < grammar.fragment_header + 2 or not self._continues(payload):
                 self.dropped += 1
                 return
         else:
             self._fragment_open = False
-        if kind in (h264.SPS, h264.PPS):
+        if kind in grammar.sets:
             key = self._remember(payload)
             if key is not None:
                 self._pending[key] = payload
             return
-        if kind in (h264.AUD, h264.FILLER) and not (marker and self._in_slices):  # the marker needs a carrier
+        if kind in grammar.idle and not (marker and self._in_slices):  # the marker needs a carrier
             return
-        if kind != h264.FU_A and not 0 < kind < h264.STAP_A:
+        if kind != grammar.fragmentation and kind not in grammar.units:
             self.dropped += 1
             return
-        begun = h264.starts_nal(payload)
-        if begun in _SLICE_TYPES and not self._in_slices:
+        begun = grammar.starts_nal(payload)
+        if begun in grammar.slices and not self._in_slices:
             self._in_slices = self._unended = True
-            self.playable.slice(payload)
-            self._lead(begun == h264.IDR)
-        self._payloads += h264.resplit(payload)
+            self.playable.slice(grammar.is_b_slice(payload))
+            self._lead(begun in grammar.keys)
+        self._payloads += grammar.resplit(payload)
 
     def _continues(self, payload: bytes) -> bool:
-        if payload[1] & 0x80:
+        header = payload[self._grammar.fragment_header]
+        if header & 0x80:
             self._fragment_open = True
         usable = self._fragment_open
-        if payload[1] & 0x40:
+        if header & 0x40:
             self._fragment_open = False
         return usable
 
-    def _lead(self, idr: bool) -> None:
+    def _lead(self, key: bool) -> None:
         """Put parameter sets in front of the first slice of an access unit."""
-        announced = any(kind == h264.SPS for kind, _ in self._pending)
-        self._key = (idr or announced) and self.decodable
+        grammar = self._grammar
+        announced = grammar.set_starts_key and any(kind == grammar.sps for kind, _ in self._pending)
+        self._key = (key or announced) and self.decodable
         # Supplemental information that came before stays behind: a key chunk begins with the sets.
         sets = self._sets if self._key else self._pending
-        self._payloads = h264.aggregate([sets[key] for key in sorted(sets)]) + self._payloads
+        self._payloads = grammar.aggregate([sets[key] for key in sorted(sets)]) + self._payloads
         self._pending = {}
 
     def _remember(self, nal: bytes) -> _SetKey | None:
-        number = sps.set_id(nal)
-        info = sps.parse(nal) if h264.nal_type(nal) == h264.SPS else None
-        if number is None or len(nal) > _MAX_SET_BYTES or (info is None and h264.nal_type(nal) == h264.SPS):
+        grammar = self._grammar
+        kind, number = grammar.nal_type(nal), grammar.set_id(nal)
+        pictures = grammar.describe(nal) if kind == grammar.sps else None
+        if number is None or len(nal) > _MAX_SET_BYTES or (pictures is None and kind == grammar.sps):
             self.dropped += 1
             return None
-        if info is not None:
-            self._format = VideoFormat("H264", info.profile_level_id, info.width, info.height)
-            self.playable.parameters(info)
-        key = (h264.nal_type(nal), number)
+        if pictures is not None:
+            self._format = VideoFormat(grammar.codec, pictures.profile, pictures.width, pictures.height)
+            self.playable.parameters(pictures.interlaced, pictures.max_reorder)
+        key = (kind, number)
         if key not in self._sets and len(self._sets) >= _MAX_SETS:
             self._sets.clear()
             self._pending.clear()

@@ -6,8 +6,9 @@ _MAX_GOLOMB_ZEROS = 31
 class Bits:
     """Reads bits and Exp-Golomb codes; EOFError past the end."""
 
-    def __init__(self, data: bytes) -> None:
-        plain = unescape(data)
+    def __init__(self, data: bytes, escaped: bool = True) -> None:
+        """`escaped`: with H.264's emulation prevention; other formats have none."""
+        plain = unescape(data) if escaped else data
         self._value = int.from_bytes(plain, "big")
         self._left = len(plain) * 8
 

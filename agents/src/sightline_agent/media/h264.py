@@ -9,6 +9,7 @@ import base64
 import binascii
 from collections.abc import Iterable, Sequence
 
+from sightline_agent.media.bits import Bits
 from sightline_agent.media.frames import MAX_PAYLOAD
 
 SLICE, IDR, SEI, SPS, PPS, AUD, FILLER = 1, 5, 6, 7, 8, 9, 12
@@ -17,6 +18,7 @@ STAP_A, FU_A = 24, 28
 _TYPE = 0x1F
 _START, _END = 0x80, 0x40
 _MAX_NAL_IN_STAP = 0xFFFF
+_B_SLICES = (1, 6)
 
 
 def nal_type(data: bytes) -> int:
@@ -39,6 +41,18 @@ def is_key(payload: bytes) -> bool:
     if nal_type(payload) == STAP_A:
         return any(nal_type(nal) in (IDR, SPS) for nal in stap_nals(payload))
     return starts_nal(payload) in (IDR, SPS)
+
+
+def is_b_slice(payload: bytes) -> bool:
+    """True where a slice that refers to pictures shown later may begin (a NAL unit or a fragment of one)."""
+    if starts_nal(payload) != SLICE:
+        return False
+    bits = Bits(payload[2 if nal_type(payload) == FU_A else 1 :][:12])
+    try:
+        bits.unsigned()  # first_mb_in_slice
+        return bits.unsigned() in _B_SLICES
+    except EOFError:
+        return False
 
 
 def stap_nals(payload: bytes) -> list[bytes]:

@@ -1,25 +1,46 @@
-"""Does a browser show this H.264 as it is? Not if it is interlaced, nor if pictures come in another order than shown.
+"""Can a stream be shown as it is? Not if it is interlaced, nor if pictures come in another order than shown.
 
 RTP carries pictures in the order of decoding, and WebRTC players show them in that order: B-frames, which are shown
 before pictures that were sent earlier, make the picture jump to and fro. Parameter sets only say what a stream may
-do, and cameras declare more than they use; so a stream is refused for what it does: B slices, unless the parameter
-set rules out another order, or timestamps that keep stepping back. Pure.
+do, and cameras declare more than they use; so a stream is judged by what it does: B slices, unless the parameter
+set rules out another order, or timestamps that keep stepping back. (H.265 has B slices in streams of any order, and its
+parameter sets always say; there only time tells.) `refusal` words it for people. Pure.
 """
 
-from sightline_agent.media import h264
-from sightline_agent.media.bits import Bits
-from sightline_agent.media.sps import SpsInfo
+from sightline_agent.media.frames import VideoFormat
+from sightline_agent.media.grammar import H264, H265
 
 INTERLACED = "interlaced pictures, which browsers do not show as they are; set it to progressive"
 B_FRAMES = "B-frames, which browsers cannot put in order; switch them off (Baseline profile has none)"
+OTHER_CODEC = "{codec}, which few browsers play; set it to H.264"
 
-_B_SLICES = (1, 6)
+_MAIN = "1"
 _MODULUS = 1 << 32
 _STEP_BACK = 90_000
 """Further back than a second, a clock was set; that is no other order."""
 _BLAME, _LIMIT = 8, 17
 """A step back weighs as much as eight steps forward; a clock that was corrected once is forgiven."""
 _DOUBTFUL_FRAMES = 24
+
+
+def refusal(video: VideoFormat) -> str:
+    """What the stream has that not every browser shows; empty when nothing is known against it."""
+    if video.interlaced:
+        return INTERLACED
+    if video.b_frames:
+        return B_FRAMES
+    return "" if video.codec == H264 else OTHER_CODEC.format(codec=video.codec)
+
+
+def codec_name(video: VideoFormat) -> str:
+    """What a player must decode: the codec, and H.265's profile where it is not Main (`H265.2` is Main 10)."""
+    profile = video.profile_level_id.partition(".")[0] if video.codec == H265 else ""
+    return f"{video.codec}.{profile}" if profile not in ("", _MAIN) else video.codec
+
+
+def plays(video: VideoFormat, codecs: frozenset[str]) -> bool:
+    """True where a player that decodes `codecs` (by `codec_name`) shows this as it is."""
+    return not video.b_frames and not video.interlaced and codec_name(video) in codecs
 
 
 class Playability:
@@ -35,21 +56,24 @@ class Playability:
         self._frames = 0
 
     @property
-    def problem(self) -> str:
-        """What the stream has that browsers do not show; empty when nothing is known against it."""
-        if self._interlaced:
-            return INTERLACED
-        return B_FRAMES if self._b_slices or self._goes_back else ""
+    def interlaced(self) -> bool:
+        """True where pictures may be fields."""
+        return self._interlaced
+
+    @property
+    def b_frames(self) -> bool:
+        """True where pictures come in another order than shown."""
+        return self._b_slices or self._goes_back
 
     @property
     def doubtful(self) -> bool:
         """True where the parameter set announces B-frames and too few frames were seen to know that there are none."""
-        return bool(self._max_reorder) and self._frames < _DOUBTFUL_FRAMES
+        return bool(self._max_reorder) and not self.b_frames and self._frames < _DOUBTFUL_FRAMES
 
-    def parameters(self, info: SpsInfo) -> None:
-        """A sequence parameter set."""
-        self._interlaced = info.interlaced
-        self._max_reorder = info.max_reorder
+    def parameters(self, interlaced: bool, max_reorder: int | None) -> None:
+        """What a sequence parameter set says."""
+        self._interlaced = interlaced
+        self._max_reorder = max_reorder
 
     def frame(self, timestamp: int) -> None:
         """A frame begins, with another timestamp than the one before."""
@@ -60,13 +84,6 @@ class Playability:
         self._timestamp = timestamp
         self._frames += 1
 
-    def slice(self, payload: bytes) -> None:
-        """The first slice of a frame begins in this payload (a NAL unit or a fragment of one)."""
-        if self._max_reorder == 0 or h264.starts_nal(payload) != h264.SLICE:
-            return
-        bits = Bits(payload[2 if h264.nal_type(payload) == h264.FU_A else 1 :][:12])
-        try:
-            bits.unsigned()  # first_mb_in_slice
-            self._b_slices = self._b_slices or bits.unsigned() in _B_SLICES
-        except EOFError:
-            return
+    def slice(self, b_slice: bool) -> None:
+        """The first slice of a frame, and whether it is one that a parameter set without reordering has no use for."""
+        self._b_slices = self._b_slices or (b_slice and self._max_reorder != 0)

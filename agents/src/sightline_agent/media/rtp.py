@@ -4,9 +4,12 @@ Pure. `parse` gives the payload of one packet; `Reorderer` puts packets in order
 that what follows may rely on consecutive sequence numbers and sees a loss as a loss.
 """
 
+from collections.abc import Sequence
+from struct import Struct
 from typing import NamedTuple
 
-_FIXED_HEADER = 12
+FIXED_HEADER = 12
+_HEADER = Struct("!BBHII")
 _SEQUENCE_MODULUS = 1 << 16
 
 
@@ -27,12 +30,12 @@ class RtpPacket(NamedTuple):
 
 def parse(data: bytes) -> RtpPacket:
     """The packet in `data`; CSRC list, header extension and padding are skipped; RtpError if it is none."""
-    if len(data) < _FIXED_HEADER:
+    if len(data) < FIXED_HEADER:
         raise RtpError("shorter than an RTP header")
-    first, second = data[0], data[1]
+    first, second, sequence, timestamp, ssrc = _HEADER.unpack_from(data)
     if first >> 6 != 2:
         raise RtpError("not RTP version 2")
-    start = _FIXED_HEADER + 4 * (first & 0x0F)
+    start = FIXED_HEADER + 4 * (first & 0x0F)
     if first & 0x10:
         if len(data) < start + 4:
             raise RtpError("cut in the header extension")
@@ -45,14 +48,23 @@ def parse(data: bytes) -> RtpPacket:
         end -= padding
     if start > end:
         raise RtpError("header and padding are longer than the packet")
-    return RtpPacket(
-        payload_type=second & 0x7F,
-        marker=bool(second & 0x80),
-        sequence=int.from_bytes(data[2:4], "big"),
-        timestamp=int.from_bytes(data[4:8], "big"),
-        ssrc=int.from_bytes(data[8:12], "big"),
-        payload=data[start:end],
-    )
+    return RtpPacket(second & 0x7F, bool(second & 0x80), sequence, timestamp, ssrc, data[start:end])
+
+
+def following(packets: Sequence[bytes], first: int) -> int:
+    """How many packets behind `packets[first]` differ from it in nothing but their payloads and sequence numbers, which
+    go on by one, and end no frame: most packets of a frame do, and need not be taken apart each for itself."""
+    head = packets[first]
+    if len(head) < FIXED_HEADER or head[0] != 0x80 or head[1] & 0x80:
+        return 0
+    kind, place, sequence = head[:2], head[4:FIXED_HEADER], int.from_bytes(head[2:4], "big")
+    for at in range(first + 1, len(packets)):
+        data = packets[at]
+        sequence = (sequence + 1) % _SEQUENCE_MODULUS
+        same = data.startswith(kind + sequence.to_bytes(2, "big")) and data[4:FIXED_HEADER] == place
+        if not same or len(data) == FIXED_HEADER:
+            return at - first - 1
+    return len(packets) - first - 1
 
 
 def ahead(sequence: int, expected: int) -> int:
@@ -104,6 +116,13 @@ class Reorderer:
         if len(self._waiting) > self._window:
             ready += self._skip()
         return ready
+
+    def follow(self, packet: RtpPacket, count: int) -> bool:
+        """True where so many packets behind one that was pushed are just the next ones; they count as delivered."""
+        if self._waiting or self._expected != (packet.sequence + 1) % _SEQUENCE_MODULUS:
+            return False
+        self._expected = (packet.sequence + 1 + count) % _SEQUENCE_MODULUS
+        return True
 
     def _run(self) -> list[tuple[RtpPacket, bool]]:
         ready = []

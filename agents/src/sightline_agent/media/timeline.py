@@ -13,7 +13,8 @@ _MODULUS = 1 << 32
 class Timeline:
     """Shifts the timestamps of successive runs of a source into one."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock_rate: int = CLOCK_RATE) -> None:
+        self._clock_rate = clock_rate
         self._shift: int | None = None
         self._last = 0
         self._last_at: float | None = None
@@ -22,13 +23,17 @@ class Timeline:
         """The next chunk begins a new run."""
         self._shift = None
 
+    def placed(self, timestamp: int) -> int | None:
+        """Where a timestamp of the present run is on the common line; None before its first chunk."""
+        return None if self._shift is None else (timestamp + self._shift) % _MODULUS
+
     def place(self, chunk: Chunk, now: float) -> Chunk:
         """The chunk on the common line; `now` is any monotonic clock in seconds."""
         if self._shift is None:
             begin = chunk.timestamp
             if self._last_at is not None:
                 # At least one tick: two frames never share a timestamp.
-                begin = self._last + max(1, round((now - self._last_at) * CLOCK_RATE))
+                begin = self._last + max(1, round((now - self._last_at) * self._clock_rate))
             self._shift = (begin - chunk.timestamp) % _MODULUS
         timestamp = (chunk.timestamp + self._shift) % _MODULUS
         self._last, self._last_at = timestamp, now

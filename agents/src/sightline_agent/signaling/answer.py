@@ -1,4 +1,4 @@
-"""The answer to a viewer's offer: one sendonly H.264 section, everything else inactive or refused.
+"""The answer to a viewer's offer: one sendonly section of pictures, one of sound if there is any, else inactive ones.
 
 Pure: `choose` finds out what to send (or raises SdpError), `build_answer` and `build_restart` write it. The order of
 some lines is what real players need: the first `a=ssrc` line is the media's (Chromium takes it for the stream), IPv4
@@ -6,18 +6,20 @@ host candidates come before others (FFmpeg looks at the first one only), and all
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 
-from sightline_agent.signaling.h264 import DEFAULT_PROFILE_LEVEL_ID, best_fit, is_profile_level_id
+from sightline_agent.media.frames import CLOCK_RATE, AudioFormat, VideoFormat
+from sightline_agent.media.grammar import H264
+from sightline_agent.media.playable import codec_name
+from sightline_agent.signaling.pictures import decodable, parameters, pick
 from sightline_agent.signaling.sdp import Codec, Offer, SdpError, Section
+from sightline_agent.signaling.sound import SoundChoice, choose_sound, sound_lines
 from sightline_model.problems import ProblemCode
 
 CNAME = "sightline"
 _PROTOCOLS = ("UDP/TLS/RTP/SAVPF", "UDP/TLS/RTP/SAVP", "RTP/SAVPF")
 _FEEDBACK = ("nack", "nack pli", "ccm fir")
-_FMTP = "level-asymmetry-allowed=1;packetization-mode=1"
-_CLOCK_RATE = 90_000
 _HOST_TYPE_PREFERENCE = 126
 _END = "\r\n"
 
@@ -31,6 +33,7 @@ class Choice:
     rtx: Codec | None
     passive: bool
     """We are the DTLS server."""
+    sound: SoundChoice | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +50,32 @@ class Ours:
     ssrc: int
     rtx_ssrc: int
     session_id: int
+    sound_ssrc: int = 0
 
 
-def choose(offer: Offer, profile_level_id: str) -> Choice:
+def offered(offer: Offer) -> frozenset[str]:
+    """What the peer decodes (names of `media.playable`); SdpError where there would be nothing to send in any case."""
+    codecs = decodable(_pictures(offer))
+    if not codecs:
+        text = "the offer has neither H264 with packetization-mode=1 nor H265"
+        raise SdpError(text, ProblemCode.CODEC_NOT_OFFERED)
+    return codecs
+
+
+def choose(offer: Offer, video: VideoFormat, audio: AudioFormat | None = None) -> Choice:
     """The offered codec that fits the source best; SdpError with the problem when there is nothing to send."""
+    section = _pictures(offer)
+    codec = pick(section, video)
+    if codec is None:
+        packets = " with packetization-mode=1" if video.codec == H264 else ""
+        raise SdpError(f"the offer has no {codec_name(video)}{packets}", ProblemCode.CODEC_NOT_OFFERED)
+    rtx = next((c for c in section.codecs.values() if _repairs(c, codec.payload_type)), None)
+    choice = Choice(section, codec, rtx, passive=section.transport.setup != "passive")
+    return replace(choice, sound=_sound(offer, choice, audio))
+
+
+def _pictures(offer: Offer) -> Section:
+    """The section that is answered."""
     if offer.ice_lite:
         raise SdpError("both sides are ICE-lite, so nobody would connect")
     videos = [section for section in offer.sections if section.kind == "video" and section.enabled]
@@ -59,14 +84,13 @@ def choose(offer: Offer, profile_level_id: str) -> Choice:
     for kind in ("video", "audio"):
         if sum(section.kind == kind and section.enabled for section in offer.sections) > 1:
             raise SdpError(f"the offer has more than one {kind} section", ProblemCode.NOT_SUPPORTED_YET)
-    section = videos[0]
-    _check(section)
-    playable = [codec for codec in section.codecs.values() if _playable(codec)]
-    if not playable:
-        raise SdpError("the offer has no H264 with packetization-mode=1", ProblemCode.CODEC_NOT_OFFERED)
-    codec = playable[best_fit(profile_level_id, [_profile(codec) for codec in playable])]
-    rtx = next((c for c in section.codecs.values() if _repairs(c, codec.payload_type)), None)
-    return Choice(section, codec, rtx, passive=section.transport.setup != "passive")
+    _check(videos[0])
+    return videos[0]
+
+
+def _sound(offer: Offer, choice: Choice, audio: AudioFormat | None) -> SoundChoice | None:
+    beside = (s for s in offer.sections if s is not choice.section and _bundled(s, offer, choice))
+    return next(filter(None, (choose_sound(section, audio) for section in beside)), None)
 
 
 def _check(section: Section) -> None:
@@ -83,21 +107,8 @@ def _check(section: Section) -> None:
         raise SdpError("the video section has no fingerprint by SHA-256, SHA-384 or SHA-512")
 
 
-def _playable(codec: Codec) -> bool:
-    return (
-        codec.name == "H264"
-        and codec.clock_rate == _CLOCK_RATE
-        and codec.parameters.get("packetization-mode") == "1"
-        and is_profile_level_id(_profile(codec))
-    )
-
-
-def _profile(codec: Codec) -> str:
-    return codec.parameters.get("profile-level-id", DEFAULT_PROFILE_LEVEL_ID).lower()
-
-
 def _repairs(codec: Codec, payload_type: int) -> bool:
-    return codec.name == "RTX" and codec.clock_rate == _CLOCK_RATE and codec.parameters.get("apt") == str(payload_type)
+    return codec.name == "RTX" and codec.clock_rate == CLOCK_RATE and codec.parameters.get("apt") == str(payload_type)
 
 
 def order_addresses(advertised: Sequence[str], own: Sequence[str]) -> list[str]:
@@ -131,6 +142,10 @@ def build_answer(offer: Offer, choice: Choice, ours: Ours) -> str:
     for section in offer.sections:
         if section is choice.section:
             lines += _video(choice, ours)
+        elif choice.sound is not None and section is choice.sound.section:
+            lines += _head(section, [str(choice.sound.payload_type)], ours)
+            lines += ["a=sendonly", *_transport(section, choice, ours)]
+            lines += sound_lines(choice.sound, ours.sound_ssrc, CNAME)
         elif section in bundled:
             lines += _inactive(section, choice, ours)
         else:
@@ -186,14 +201,15 @@ def _video(choice: Choice, ours: Ours) -> list[str]:
     formats = [str(codec.payload_type)] + ([str(rtx.payload_type)] if rtx else [])
     lines = _head(choice.section, formats, ours)
     lines += ["a=sendonly", *_transport(choice.section, choice, ours)]
+    format_ = parameters(codec)
     lines += [
-        f"a=rtpmap:{codec.payload_type} H264/{_CLOCK_RATE}",
-        f"a=fmtp:{codec.payload_type} {_FMTP};profile-level-id={_profile(codec)}",
+        f"a=rtpmap:{codec.payload_type} {codec.name}/{CLOCK_RATE}",
+        *([f"a=fmtp:{codec.payload_type} {format_}"] if format_ else []),
         *(f"a=rtcp-fb:{codec.payload_type} {name}" for name in _FEEDBACK if name in codec.feedback),
     ]
     if rtx:
         lines += [
-            f"a=rtpmap:{rtx.payload_type} rtx/{_CLOCK_RATE}",
+            f"a=rtpmap:{rtx.payload_type} rtx/{CLOCK_RATE}",
             f"a=fmtp:{rtx.payload_type} apt={codec.payload_type}",
             f"a=ssrc-group:FID {ours.ssrc} {ours.rtx_ssrc}",
         ]

@@ -10,7 +10,7 @@ from typing import Protocol
 from starlette.requests import ClientDisconnect, Request
 
 from sightline_agent.errors import ProblemError
-from sightline_agent.signaling.answer import choose
+from sightline_agent.signaling.answer import offered
 from sightline_agent.signaling.sdp import MAX_SDP_BYTES, SdpError, parse_offer
 from sightline_agent.signaling.sessions import Opened, OpenRequest, Sessions
 from sightline_model.problems import Problem, ProblemCode
@@ -72,8 +72,7 @@ async def watch(request: Request, sessions: Sessions, claims: Claims, offer: str
     """Open a viewer's session; ClientDisconnect when the client hung up while it was parked, and nothing stays."""
     if claims.role != SessionRole.VIEW:
         raise problem(ProblemCode.FORBIDDEN, "this token is not for watching")
-    # Whether there is anything to send does not depend on the source's profile.
-    choose(parse_offer(offer), "")
+    codecs = offered(parse_offer(offer))
     opening = asyncio.ensure_future(
         sessions.open(
             OpenRequest(
@@ -83,6 +82,8 @@ async def watch(request: Request, sessions: Sessions, claims: Claims, offer: str
                 transport=Transport.WHEP,
                 offer=offer,
                 client=request.headers.get("user-agent", "")[:_MAX_CLIENT],
+                profile=request.query_params.get("profile"),
+                codecs=codecs,
             )
         )
     )

@@ -23,6 +23,36 @@ class OpenRequest:
     """The SDP offer. It holds ICE passwords, so it is never shown."""
     client: str = ""
     """The peer's program in its own words (User-Agent), cut to 256 characters."""
+    profile: str | None = None
+    """The quality that is asked for; None: the one that the link carries, beginning with the best."""
+    codecs: frozenset[str] = frozenset({"H264"})
+    """Of pictures, in upper case: what the offer says that the peer decodes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A quality that may be chosen, and what its source sent last."""
+
+    name: str
+    running: bool
+    codec: str
+    width: int
+    height: int
+    bitrate: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """The qualities of a session."""
+
+    media_id: str | None
+    """The `mid` of the pictures."""
+    layers: list[Layer]
+    """The best first."""
+    selected: str
+    """What is sent."""
+    automatic: bool
+    """By what the link carries, not by the viewer's choice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +63,8 @@ class Opened:
     answer: str = field(repr=False)
     etag: str
     """Names the ICE session: `Peer.etag`, without quotes."""
+    layered: bool = False
+    """There is more than one quality to choose from."""
 
 
 class Sessions(Protocol):
@@ -48,6 +80,14 @@ class Sessions(Protocol):
 
     def etag(self, sid: str) -> str | None:
         """`Peer.etag` of a live session; None when there is none."""
+        ...
+
+    def layers(self, sid: str) -> Layers:
+        """What may be chosen; ProblemError session-not-found."""
+        ...
+
+    async def select(self, sid: str, profile: str | None) -> None:
+        """Change to a quality, None: by what the link carries; returns when it is done. ProblemErrors."""
         ...
 
     def trickle(self, sid: str, fragment: str) -> str | None:

@@ -1,9 +1,10 @@
 """WHEP (draft-ietf-wish-whep, RFC 9725 where it is alike): watch with one POST.
 
-    POST   /whep         offer -> 201, answer, Location, ETag; parked until the source runs
+    POST   /whep         offer -> 201, answer, Location, ETag; parked until the source runs; ?profile= is a quality
     GET    /whep[/sid]   204; HEAD 200; OPTIONS 200 and what is accepted
     PATCH  /whep/sid     trickle -> 204; a new ufrag restarts ICE -> 200 with our new credentials
     DELETE /whep/sid     200; again: 404
+    Link: </whep/sid/layers> where there is more than one quality (`layers.py`)
 
 PATCH and DELETE ask for no token: the session id has 124 random bits and is told only to who opened the session, and
 players send none. Location is a path; the front door, which sends the Location that players see, writes its own. CORS
@@ -17,6 +18,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from sightline_agent.errors import ProblemError
+from sightline_agent.signaling.layers import layer_routes, link
 from sightline_agent.signaling.requests import (
     CLIENT_GONE,
     Authenticate,
@@ -45,6 +47,7 @@ def whep_routes(sessions: Sessions, authenticate: Authenticate) -> list[BaseRout
     whep = _Whep(sessions, authenticate)
     return [
         Route("/whep", whep.endpoint, methods=_ENDPOINT_METHODS, name="whep"),
+        *layer_routes(sessions),
         Route("/whep/{sid}", whep.session, methods=_SESSION_METHODS, name="whep-session"),
     ]
 
@@ -88,6 +91,8 @@ class _Whep:
             "Accept-Patch": FRAGMENT_TYPE,
             "Cache-Control": "no-store",
         }
+        if opened.layered:
+            headers["Link"] = link(opened.sid)
         return Response(opened.answer, 201, headers, SDP_TYPE)
 
     async def _close(self, sid: str) -> Response:

@@ -1,7 +1,7 @@
-"""From coded H.264 as containers hold it to chunks: what clips, playlists, RTMP and devices have in common.
+"""From coded H.264 and H.265 as containers hold them to chunks: what clips, playlists, RTMP and devices have in common.
 
-Pure but for `annex_b`, which is PyAV's filter. Players put pictures on the screen in the order in which they come, so
-pictures that are shown in another order than they are coded (B-frames) are refused with their name.
+Pure but for `annex_b`, which is PyAV's filter. Pictures go on in the order of decoding, each with the time at which it
+is shown.
 """
 
 from collections.abc import Callable, Iterable
@@ -10,7 +10,7 @@ from typing import Any
 from sightline_agent.media import h264
 from sightline_agent.media.assembler import Assembler
 from sightline_agent.media.frames import CLOCK_RATE, Chunk, VideoFormat
-from sightline_agent.media.playable import B_FRAMES
+from sightline_agent.media.grammar import GRAMMARS, H264, H265
 from sightline_agent.sources.base import SourceError
 from sightline_model.reasons import SourceReason
 
@@ -22,28 +22,42 @@ _GAP = 10 * CLOCK_RATE
 _REORDERING = 2 * CLOCK_RATE
 """A step back that is no longer than this is made by B-frames; a longer one is another clock."""
 _FIRST_STEP = CLOCK_RATE // 25
+_CODECS = {"h264": H264, "hevc": H265}
+"""FFmpeg's names of what is passed on."""
+_TO_ANNEX_B = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
 
 
 class AccessUnits:
-    """Whole access units, in coded order, made into chunks; SourceError for what players would not show.
+    """Whole access units, in coded order, made into chunks. `parameter_sets` are those that come beside the stream."""
 
-    `it` is a phrase such as "the playlist"; `parameter_sets` are those that come beside the stream.
-    """
-
-    def __init__(self, it: str, parameter_sets: Iterable[bytes] = ()) -> None:
-        self._it = it
-        self._assembler = Assembler(parameter_sets)
+    def __init__(self, parameter_sets: Iterable[bytes] = (), codec: str = H264) -> None:
+        self._assembler = Assembler(parameter_sets, codec)
         self._told: VideoFormat | None = None
 
-    def renew(self, parameter_sets: Iterable[bytes]) -> None:
-        """Other parameter sets are in force."""
-        self._assembler = Assembler(parameter_sets)
+    def renew(self, parameter_sets: Iterable[bytes] = (), codec: str = H264) -> None:
+        """Other parameter sets are in force, or another codec."""
+        self._assembler = Assembler(parameter_sets, codec)
+
+    @property
+    def format(self) -> VideoFormat:
+        """Of what is taken now."""
+        return self._assembler.format
+
+    @property
+    def codec(self) -> str:
+        """Of what is taken now."""
+        return self._assembler.format.codec
 
     def news(self) -> VideoFormat | None:
         """What a player has to know before the next chunk: at the beginning, and when the picture gets another size."""
-        if not self._assembler.decodable or self._assembler.format == self._told:
+        if not self._assembler.known or self._assembler.format == self._told:
             return None
         self._told = self._assembler.format
+        return self._told
+
+    @property
+    def told(self) -> VideoFormat | None:
+        """The newest such news."""
         return self._told
 
     @property
@@ -58,33 +72,36 @@ class AccessUnits:
     def chunks_of(self, nals: Iterable[bytes], ticks: int) -> list[Chunk]:
         """The same of its NAL units."""
         for nal in nals:
-            for payload in h264.fragment(nal):
+            for payload in GRAMMARS[self.codec].fragment(nal):
                 self._assembler.push(payload, ticks % _TIMESTAMPS, marker=False)
-        made = self._assembler.finish()
-        problem = self._assembler.playable.problem
-        if problem:
-            raise SourceError(SourceReason.CODEC_UNSUPPORTED, f"{self._it} has {problem}")
-        return made
+        return self._assembler.finish()
 
 
 class Line:
     """One unbroken line of times, however often the clock behind it begins anew.
 
-    Times are those at which pictures are shown, at 90 kHz. `it` is a phrase such as "the playlist".
+    Times are those at which pictures are shown, at 90 kHz; B-frames go back a little.
     """
 
-    def __init__(self, it: str) -> None:
-        self._it = it
+    def __init__(self) -> None:
         self._came: int | None = None
         self._step = _FIRST_STEP
-        self._now = -_FIRST_STEP
+        self._now = self._latest = -_FIRST_STEP
 
     def place(self, ticks: int) -> int:
-        """The time on the line; SourceError for B-frames."""
+        """The time on the line."""
         step = self._since(ticks)
         if -_REORDERING <= step < 0:
-            raise b_frames(self._it)
+            self._now += step
+            return self._now
         return self._go(step or 1)
+
+    def beside(self, ticks: int) -> int | None:
+        """Where on the line something is that is no picture; None before the first one, or far away from it."""
+        if self._came is None:
+            return None
+        step = (ticks - self._came + _WRAP // 2) % _WRAP - _WRAP // 2
+        return self._now + step if abs(step) <= _GAP else None
 
     def resume(self, ticks: int, anew: bool = False) -> int:
         """The same where another clock may begin; `anew`: where one does."""
@@ -100,10 +117,11 @@ class Line:
 
     def _go(self, step: int) -> int:
         if not 0 < step <= _GAP:
-            step = self._step  # another clock: as if it were the next picture
+            step = self._latest - self._now + self._step  # another clock: as if it were the next picture
         elif step > 1:
             self._step = step
         self._now += step
+        self._latest = max(self._latest, self._now)
         return self._now
 
 
@@ -128,25 +146,25 @@ class Pace:
         return -late
 
 
-def h264_stream(container: Any, it: str) -> Any:
+def video_stream(container: Any, it: str) -> Any:
     """The container's video; SourceError where there is none that can be passed on."""
     stream = next(iter(container.streams.video), None)
     if stream is None:
         raise SourceError(SourceReason.CODEC_UNSUPPORTED, f"{it} has no video")
     name = stream.codec_context.name
-    if name != "h264":
-        text = f"the video of {it} is {name.upper()}; only H264 can be played"
+    if name not in _CODECS:
+        text = f"the video of {it} is {name.upper()}; only H264 and H265 can be played"
         raise SourceError(SourceReason.CODEC_UNSUPPORTED, text)
     return stream
+
+
+def codec_of(stream: Any) -> str:
+    """Of a stream that `video_stream` let pass."""
+    return _CODECS[stream.codec_context.name]
 
 
 def annex_b(stream: Any) -> Any:
     """A filter that makes start codes of lengths, and puts the container's parameter sets in band."""
     from av.bitstream import BitStreamFilterContext
 
-    return BitStreamFilterContext("h264_mp4toannexb", stream)
-
-
-def b_frames(it: str) -> SourceError:
-    """Why pictures that are coded out of order are not passed on."""
-    return SourceError(SourceReason.CODEC_UNSUPPORTED, f"{it} has {B_FRAMES}")
+    return BitStreamFilterContext(_TO_ANNEX_B[stream.codec_context.name], stream)

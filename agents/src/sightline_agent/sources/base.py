@@ -8,7 +8,7 @@ in a thread of its own that ends when `run` is cancelled.
 
 from typing import Protocol, runtime_checkable
 
-from sightline_agent.media.frames import Chunk, VideoFormat
+from sightline_agent.media.frames import Chunk, MediaFormat
 from sightline_model.reasons import SourceReason
 
 
@@ -23,12 +23,20 @@ class SourceError(Exception):
 class Sink(Protocol):
     """Where a source delivers. Methods are called on the event loop's thread and never block."""
 
-    def start(self, format_: VideoFormat) -> None:
-        """The source is connected and will send this."""
+    def start(self, format_: MediaFormat) -> None:
+        """The source is connected and will send this; again when that changes."""
         ...
 
     def write(self, chunk: Chunk) -> None:
-        """The next payloads."""
+        """The next payloads of the pictures."""
+        ...
+
+    def write_audio(self, chunk: Chunk, picture: int | None = None) -> None:
+        """The next payload of the sound: one per chunk, always `key`, `last` as the marker bit.
+
+        `picture`: the timestamp that a picture of the same moment has, where the source knows it; it keeps lips in
+        step. Without it the moment of arrival counts.
+        """
         ...
 
 

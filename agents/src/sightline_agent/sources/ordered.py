@@ -46,6 +46,10 @@ class OrderedPackets:
         """Digest one packet."""
         self._hand_on(self._reorderer.push(packet))
 
+    def follow(self, packet: RtpPacket, count: int) -> bool:
+        """True where so many packets behind one just taken are in order: the caller hands them on itself."""
+        return self._reorderer.follow(packet, count)
+
     def settle(self) -> None:
         """Start to wait for what is missing, or stop when nothing is."""
         if self._reorderer.waiting and self._timer is None:

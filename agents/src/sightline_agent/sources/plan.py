@@ -7,7 +7,7 @@ The hub tells what happened and when (any monotonic seconds) and asks `should_ru
 * for `idle_timeout` after the last viewer left, so that a return finds it running;
 * as a probe, until its first key frame, when nobody knows yet whether it works: at start, after its
   description changed, and after a failure. So a wrong password is seen before anybody watches, and is seen to
-  be mended.
+  be mended. Further qualities are not probed: a camera serves few connections at once.
 
 A stream that broke is tried again at once, then with growing pauses. Nobody waiting, or a camera that refuses
 our password (many lock an account after a few wrong ones), makes the pauses longer. Somebody who comes during
@@ -42,14 +42,19 @@ class Pauses:
         return least + (full - least) * random
 
 
-WATCHED = Pauses(0.5, 10.0)
+WATCHED = Pauses(0.5, 1.0)
+"""Somebody looks at a picture that stands still: a camera that is back must show within three seconds, its connection
+and its next key frame included."""
+UNWATCHED = Pauses(0.5, 10.0)
+"""A source that always runs, while nobody watches."""
 PROBE = Pauses(5.0, 60.0)
 
 
 class Plan:
     """What is known, and what follows from it. `random` answers in [0, 1)."""
 
-    def __init__(self, always: bool, idle_timeout: float, random: Callable[[], float]) -> None:
+    def __init__(self, always: bool, idle_timeout: float, random: Callable[[], float], probes: bool = True) -> None:
+        self._probes = probes
         self.always = always
         self.idle_timeout = idle_timeout
         self._random = random
@@ -75,7 +80,7 @@ class Plan:
         """Is there a reason to run?"""
         if self._over:
             return False
-        if self.always or self.watching or self.waiting or self._unproven:
+        if self.always or self.watching or self.waiting or (self._probes and self._unproven):
             return True
         return self._idle_until is not None and now < self._idle_until
 
@@ -139,7 +144,7 @@ class Plan:
         self.failure, self._failed_at = error, now
         self.waiting = 0
         self._unproven = True
-        pauses = WATCHED if (self.watching or self.always) else PROBE
+        pauses = WATCHED if self.watching else UNWATCHED if self.always else PROBE
         if error.reason in _NEEDS_SOMEONE:
             pauses = PROBE
         elif streamed_for is not None and self._failures == 1:

@@ -2,7 +2,7 @@
 
 Every frame is due at a fixed time after the first; a machine that is too slow skips frames, and their numbers, instead
 of falling behind. The time in a frame (UTC) is the moment when it leaves, so a photo of a screen beside a clock tells
-the delay.
+the delay. At each full second there is a white square in a corner and, where sound is wanted, a beep (`tone`).
 """
 
 import threading
@@ -12,15 +12,19 @@ from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Any
 
-from sightline_agent.media import h264
+from sightline_agent.media import h264, sound
 from sightline_agent.media.assembler import Assembler
-from sightline_agent.media.frames import CLOCK_RATE
+from sightline_agent.media.frames import CLOCK_RATE, MediaFormat
+from sightline_agent.media.sound import OPUS, OPUS_RATE
 from sightline_agent.sources import glyphs, x264
 from sightline_agent.sources.base import Sink, SourceError
+from sightline_agent.sources.tone import Tone, beeping
 from sightline_agent.sources.worker import Emitter, run_in_thread
 from sightline_model.camera import TestPatternSource as TestPatternSpec
 from sightline_model.reasons import SourceReason
 
+_LATE_SECONDS = 1.0
+_WHITE, _BLACK = 235, 16
 _SHAPE_OF_CLOCK = "00:00:00.000 #000000"
 
 
@@ -34,8 +38,10 @@ class TestPattern:
         spec: TestPatternSpec,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], datetime] = lambda: datetime.now(UTC),
+        sound: bool = True,
     ) -> None:
         self._spec = spec
+        self._sound = sound
         self._clock = clock
         self._wall = wall
         self._key_frame_wanted = threading.Event()
@@ -52,20 +58,23 @@ class TestPattern:
         fps = self._spec.fps
         assembler = Assembler()
         started = False
-        began = self._clock()
-        for number, data in self._encoded(lambda: int((self._clock() - began) * fps)):
+        began, wall = self._clock(), self._wall()
+        beeps = _Beeps(emitter, lambda seconds: began + seconds - self._clock(), wall) if self._sound else None
+        for number, data in self._encoded(wall, lambda: int((self._clock() - began) * fps)):
             for nal in h264.split_annex_b(data):
                 for payload in h264.fragment(nal):
                     assembler.push(payload, number * CLOCK_RATE // fps, marker=False)
             if not started:
                 started = True
-                emitter.start(assembler.format)
+                emitter.start(MediaFormat(assembler.format, OPUS if beeps is not None else None))
             chunks = assembler.finish()
+            if beeps is not None:
+                beeps.until(number / fps)
             emitter.wait(began + number / fps - self._clock())
             for chunk in chunks:
                 emitter.write(chunk)
 
-    def _encoded(self, due: Callable[[], int]) -> Iterator[tuple[int, bytes]]:
+    def _encoded(self, began: datetime, due: Callable[[], int]) -> Iterator[tuple[int, bytes]]:
         """(number, access unit) of each frame, not before the one that is `due`."""
         try:
             from av.filter import Graph
@@ -81,16 +90,37 @@ class TestPattern:
         graph.configure()
         encoder = x264.encoder(spec)
         caption = Caption(spec)
-        began = self._wall()
         for number in _numbers(due):
             frame: Any = end.pull()
             frame.pts = number
             frame.time_base = Fraction(1, spec.fps)
             x264.as_key_frame(frame, self._key_frame_wanted.is_set())
             self._key_frame_wanted.clear()
-            caption.draw(frame, clock_text(number, began + timedelta(seconds=number / spec.fps)))
+            moment = began + timedelta(seconds=number / spec.fps)
+            caption.draw(frame, clock_text(number, moment))
+            caption.flash(frame, beeping(moment))
             for packet in encoder.encode(frame):
                 yield number, bytes(packet)
+
+
+class _Beeps:
+    """Sound between the pictures; `wait` tells how long until so many seconds after the beginning."""
+
+    def __init__(self, emitter: Emitter, wait: Callable[[float], float], began: datetime) -> None:
+        self._emitter = emitter
+        self._wait = wait
+        self._tone = Tone(began)
+
+    def until(self, seconds: float) -> None:
+        """Send, each when it is due, what is due before the next picture."""
+        tone = self._tone
+        if tone.due < seconds - _LATE_SECONDS:
+            tone.skip_to(seconds)
+        while tone.due <= seconds:
+            self._emitter.wait(self._wait(tone.due))
+            for packet, at in tone.packets():
+                picture = at * CLOCK_RATE // OPUS_RATE % (1 << 32)
+                self._emitter.write_audio(sound.chunk(packet, at), picture)
 
 
 class Caption:
@@ -108,6 +138,12 @@ class Caption:
         _overlay(frame, max(0, self._top - len(clock)) // 2 * 2, clock)
         _overlay(frame, self._top, self._rows)
 
+    def flash(self, frame: Any, on: bool) -> None:
+        """A square in the upper right corner, white or black."""
+        side = max(2, self._height // 16 * 2)
+        row = bytes([_WHITE if on else _BLACK]) * side
+        _overlay(frame, 0, [row] * side, max(0, self._width - side) // 2 * 2)
+
     def _scale(self, text: str) -> int:
         """As large as fits; even, because chroma has half the resolution."""
         fitting = self._width // glyphs.columns(text) // 2 * 2
@@ -119,19 +155,20 @@ def clock_text(number: int, now: datetime) -> str:
     return f"{now:%H:%M:%S}.{now.microsecond // 1000:03d} #{number:06d}"
 
 
-def _overlay(frame: Any, top: int, rows: list[bytes]) -> None:
+def _overlay(frame: Any, top: int, rows: list[bytes], left: int = 0) -> None:
     if not rows:
         return
     grey = bytes([128]) * (len(rows[0]) // 2)
-    _paint(frame.planes[0], top, rows)
+    _paint(frame.planes[0], top, rows, left)
     for plane in frame.planes[1:]:
-        _paint(plane, top // 2, [grey] * (len(rows) // 2))
+        _paint(plane, top // 2, [grey] * (len(rows) // 2), left // 2)
 
 
-def _paint(plane: Any, top: int, rows: list[bytes]) -> None:
+def _paint(plane: Any, top: int, rows: list[bytes], left: int) -> None:
     pixels, stride = memoryview(plane), plane.line_size
     for row, data in enumerate(rows[: plane.height - top], top):
-        pixels[row * stride : row * stride + len(data)] = data
+        begin = row * stride + left
+        pixels[begin : begin + len(data)] = data
 
 
 def _numbers(due: Callable[[], int]) -> Iterator[int]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from sightline_agent.media.frames import CLOCK_RATE
+from sightline_agent.media.frames import CLOCK_RATE, MediaFormat
 from sightline_agent.sources import x264
 from sightline_agent.sources.access_units import AccessUnits, Line, annex_b
 from sightline_agent.sources.averrors import Row, translated
@@ -79,14 +79,14 @@ class V4l2Source:
     def _work(self, emitter: Emitter) -> None:
         import av
 
-        made, line = AccessUnits(_IT), Line(_IT)
+        made, line = AccessUnits(), Line()
         try:
             with self._open(self._device) as container:
                 for data, ticks in self._units(emitter, container):
                     chunks = made.chunks(data, line.place(ticks))
                     format_ = made.news()
                     if format_ is not None:
-                        emitter.start(format_)
+                        emitter.start(MediaFormat(format_))
                     for chunk in chunks if made.started else ():
                         emitter.write(chunk)
         except (av.FFmpegError, OSError) as error:

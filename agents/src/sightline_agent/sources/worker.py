@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from sightline_agent.media.frames import Chunk, VideoFormat
+from sightline_agent.media.frames import Chunk, MediaFormat
 from sightline_agent.sources.base import Sink
 
 _IN_FLIGHT = 32
@@ -36,16 +36,17 @@ class Emitter:
         self._stop = threading.Event()
         self._free = threading.Semaphore(_IN_FLIGHT)
 
-    def start(self, format_: VideoFormat) -> None:
+    def start(self, format_: MediaFormat) -> None:
         """Tell the sink the format."""
         self._call(self._sink.start, format_)
 
     def write(self, chunk: Chunk) -> None:
-        """Hand a chunk over; waits while too many are on their way."""
-        while not self._free.acquire(timeout=0.2):
-            if self._stop.is_set():
-                raise StoppedError
-        self._call(self._deliver, chunk)
+        """Hand a chunk of pictures over; waits while too many are on their way."""
+        self._hand_over(self._sink.write, chunk)
+
+    def write_audio(self, chunk: Chunk, picture: int | None = None) -> None:
+        """The same of the sound."""
+        self._hand_over(lambda one: self._sink.write_audio(one, picture), chunk)
 
     def wait(self, seconds: float) -> None:
         """Sleep, but end at once when told to."""
@@ -61,10 +62,16 @@ class Emitter:
         """Called on the loop: the thread is to end."""
         self._stop.set()
 
-    def _deliver(self, chunk: Chunk) -> None:
+    def _hand_over(self, write: Callable[[Chunk], None], chunk: Chunk) -> None:
+        while not self._free.acquire(timeout=0.2):
+            if self._stop.is_set():
+                raise StoppedError
+        self._call(self._deliver, write, chunk)
+
+    def _deliver(self, write: Callable[[Chunk], None], chunk: Chunk) -> None:
         self._free.release()
         if not self._stop.is_set():
-            self._sink.write(chunk)
+            write(chunk)
 
     def _call(self, function: Callable[..., None], *args: Any) -> None:
         if self._stop.is_set():

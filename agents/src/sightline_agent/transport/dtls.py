@@ -173,10 +173,14 @@ class DtlsSession:
         material = self._ssl.export_keying_material(_EXPORT_LABEL, 2 * (profile.key_bytes + profile.salt_bytes))
         ours = profile.split(material, 1 if self._passive else 0)
         theirs = profile.split(material, 0 if self._passive else 1)
+        association = self._endpoint.association
         try:
             self._outbound = _rtcp_session(profile, ours, pylibsrtp.Policy.SSRC_ANY_OUTBOUND)
-            self._inbound = _rtcp_session(profile, theirs, pylibsrtp.Policy.SSRC_ANY_INBOUND)
-        except pylibsrtp.Error as error:
+            if association is not None:
+                association.unlock(SendKeys(profile.name, *theirs))
+            else:
+                self._inbound = _rtcp_session(profile, theirs, pylibsrtp.Policy.SSRC_ANY_INBOUND)
+        except (pylibsrtp.Error, ValueError) as error:
             raise DtlsError(f"no SRTP context for {name}") from error
         return SendKeys(profile.name, *ours)
 
@@ -221,6 +225,8 @@ class DtlsSession:
 
     def decrypt_rtcp(self, data: bytes) -> bytes | None:
         """A peer's SRTCP packet in clear; None when it is not authentic."""
+        if self._endpoint.association is not None:  # the replay window is there
+            return self._endpoint.association.unprotect(data)
         if self._inbound is None:
             return None
         try:

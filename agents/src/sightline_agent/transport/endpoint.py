@@ -8,6 +8,9 @@ been silent while another was checked (a NAT in between changed its mind). A che
 whoever is logged in could write anybody's address into it and have the pictures sent there. So a new address is probed
 first: a binding request with an unguessable transaction goes there, and only its answer moves the session. It costs one
 round trip. Nothing but DTLS flights goes to the first address before the handshake, which nobody finishes blindly.
+
+While nothing of this is under way, the native receiver (if there is one) digests what comes from the peer's address:
+`_settle` says when that is so, after each step that may begin or end something.
 """
 
 import asyncio
@@ -18,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from sightline_agent.transport.fanout import Address
+from sightline_agent.transport.receiver import Association, News
 from sightline_agent.transport.stun import BindingRequest, Signed, build_probe
 
 UFRAG_LENGTH = 8
@@ -66,15 +70,19 @@ class Endpoint:
 
     role = "controlled"
 
-    def __init__(self, mux: _Mux) -> None:
+    def __init__(self, mux: _Mux, association: Association | None = None) -> None:
         self.address: Address | None = None
         """Where the peer is; None before its first check."""
         self.reached = asyncio.Event()
         """Set with the first address."""
-        self.opened_at = self.last_check = mux.now()
+        self.association = association
+        self._placed: tuple[Address, str] | None = None
+        self._last_check = mux.now()
         self.on_move: Callable[[Address], None] | None = None
         self.on_media: Callable[[bytes], bool] | None = None
         """Takes SRTP and SRTCP; returns whether the datagram was authentic."""
+        self.on_rtcp: Callable[[bytes], None] | None = None
+        """Takes RTCP that the receiver has opened and that wants something."""
         self.credentials = new_credentials()
         """The newest; those before stay valid until the peer uses these."""
         self.remote: IceCredentials | None = None
@@ -98,6 +106,7 @@ class Endpoint:
         self.credentials = new_credentials()
         self._passwords[self.credentials.ufrag] = self.credentials.password.encode()
         self._mux.bind_ufrag(self.credentials.ufrag, self)
+        self._settle()
         return self.credentials
 
     def password_of(self, ufrag: str) -> bytes:
@@ -106,16 +115,31 @@ class Endpoint:
 
     def last_seen(self, address: Address) -> float:
         """When the peer last proved to be there."""
-        return self._seen.get(address, float("-inf"))
+        seen = self._seen.get(address, float("-inf"))
+        if self.association is not None and address == self.address and seen > float("-inf"):
+            seen = self._seen[address] = max(seen, *self.association.times())
+        return seen
+
+    @property
+    def last_check(self) -> float:
+        """When a check of the peer was last answered; before the first, when the endpoint was opened."""
+        if self.association is not None:
+            self._last_check = max(self._last_check, self.association.times()[0])
+        return self._last_check
+
+    def news(self) -> News:
+        """What the receiver has heard of the peer, without a word to us."""
+        return self.association.news() if self.association is not None else News()
 
     def forget(self, address: Address) -> None:
         """The address belongs to another session now."""
         self._seen.pop(address, None)
+        self._settle()
 
     def checked(self, request: BindingRequest, address: Address) -> Address | None:
         """A verified check arrived; an address that had to make room for it is returned."""
         now = self._mux.now()
-        self.last_check = now
+        self._last_check = now
         ufrag = request.local_ufrag
         if ufrag == self.credentials.ufrag and len(self._passwords) > 1:
             self._retire(ufrag)
@@ -132,7 +156,24 @@ class Endpoint:
                 self._probe(request, address, now)
         elif request.nominate:
             self._probes.clear()  # the peer has changed its mind
+        self._settle()
         return forgotten
+
+    def _settle(self) -> None:
+        """Have the receiver digest what comes, for as long as nothing is about to change."""
+        if self.association is None:
+            return
+        steady = len(self._passwords) == 1 and not self._probes and self.address in self._seen and not self._closed
+        wanted = (self.address, self.credentials.ufrag) if steady and self.address is not None else None
+        if wanted == self._placed:
+            return
+        if self.address is not None:
+            self.last_seen(self.address)
+        self._placed = wanted
+        if wanted is None:
+            self.association.lift()
+        else:
+            self.association.place(*wanted, self._passwords[wanted[1]])
 
     def _probe(self, request: BindingRequest, address: Address, now: float) -> None:
         """Ask whether the peer is there."""
@@ -158,6 +199,7 @@ class Endpoint:
         self._probes.clear()
         self.address = address
         self._seen[address] = self._mux.now()
+        self._settle()
         if self.on_move is not None:
             self.on_move(address)
         return True
@@ -185,6 +227,11 @@ class Endpoint:
             self._seen[source] = self._mux.now()
         return True
 
+    def deliver_rtcp(self, plain: bytes) -> None:
+        """Hand on RTCP that the receiver has opened."""
+        if self.on_rtcp is not None:
+            self.on_rtcp(plain)
+
     async def _recv(self) -> bytes:
         data = await self._inbox.get()
         if data is None:
@@ -201,7 +248,9 @@ class Endpoint:
         if self._closed:
             return
         self._closed = True
-        self.on_move = self.on_media = None
+        self.on_move = self.on_media = self.on_rtcp = None
+        if self.association is not None:
+            self.association.close()
         self._mux.release(list(self._passwords), list(self._seen), self)
         if self._inbox.full():
             self._inbox.get_nowait()

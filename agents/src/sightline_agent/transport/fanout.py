@@ -5,10 +5,10 @@ semantics: the pure-Python one here now, a native one later.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field, fields
+from typing import Any, Protocol
 
-from sightline_agent.media.frames import Chunk
+from sightline_agent.media.frames import CLOCK_RATE, Chunk
 
 Address = tuple[str, int]
 
@@ -74,6 +74,19 @@ class FanOutTotals:
     gops_dropped: int = 0
     """Groups of pictures that were too long or too large to be kept."""
 
+    def __add__(self, other: "FanOutTotals") -> "FanOutTotals":
+        return FanOutTotals(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """A viewer between two fan-outs of one kind, adopted once or never: keys, numbers and counters go with it."""
+
+    state: Any = field(repr=False)
+    address: Address
+    on_start: Callable[[], None] | None = None
+    """Still to be called with the first packet."""
+
 
 class FanOut(Protocol):
     """Sends each chunk to every viewer. Not thread-safe: one task, the hub's loop, calls it.
@@ -103,6 +116,23 @@ class FanOut(Protocol):
 
     def remove(self, handle: int) -> None:
         """Forget a viewer; unknown handles are ignored."""
+        ...
+
+    def settled(self, handle: int) -> bool:
+        """Is the viewer between two frames, and not behind? Then nothing is cut in two by `release`."""
+        ...
+
+    def release(self, handle: int) -> Carried | None:
+        """Let a viewer go to another fan-out, which goes on where this one stops; None for unknown handles."""
+        ...
+
+    def adopt(self, carried: Carried, clock_rate: int = CLOCK_RATE, *, at_once: bool = True) -> int:
+        """Take in a viewer that another fan-out of this kind has released.
+
+        It begins with the group of pictures under way (`at_once`), else with the next key frame. Its sequence numbers
+        and SRTP indices go on without a gap, its timestamps by the time that has passed on a clock of that rate. What
+        was sent before can no longer be repeated.
+        """
         ...
 
     def move(self, handle: int, address: Address) -> None:

@@ -4,6 +4,7 @@ SIGHTLINE_FANOUT=python takes the pure-Python one in any case: to compare, or to
 """
 
 import os
+from collections.abc import Callable
 
 import structlog
 
@@ -16,15 +17,18 @@ VARIABLE = "SIGHTLINE_FANOUT"
 log = structlog.get_logger(__name__)
 
 
-def choose_fanout(sockets: Sockets) -> FanOut:
-    """A fan-out over these sockets."""
+MakeFanOut = Callable[[], FanOut]
+
+
+def choose_fanout(sockets: Sockets) -> MakeFanOut:
+    """Makes fan-outs over these sockets, all of one kind."""
     if os.environ.get(VARIABLE) == "python":
         log.info("fan-out", implementation="python", reason=f"{VARIABLE}=python")
-        return PythonFanOut(sockets)
+        return lambda: PythonFanOut(sockets)
     try:
         native = NativeFanOut(sockets)
     except NativeUnavailableError as error:
         log.info("fan-out", implementation="python", reason=str(error))
-        return PythonFanOut(sockets)
+        return lambda: PythonFanOut(sockets)
     log.info("fan-out", implementation="native", method=native.method)
-    return native
+    return lambda: NativeFanOut(sockets)

@@ -18,18 +18,19 @@ from typing import Any, Protocol, cast
 
 import structlog
 
-from sightline_agent.media.frames import MAX_PAYLOAD, Chunk
+from sightline_agent.media.frames import CLOCK_RATE, MAX_PAYLOAD, Chunk
 from sightline_agent.media.gop import GopCache
-from sightline_agent.transport.fanout import Address, FanOutTotals, Viewer, ViewerStats
+from sightline_agent.transport.fanout import Address, Carried, FanOutTotals, Viewer, ViewerStats
 from sightline_agent.transport.fanout_python import RESEND_BURST, RESEND_SHARE, DatagramSender, Sockets
 from sightline_agent.transport.pacing import Later, Pace, Ticker, on_loop
 from sightline_agent.transport.ring import MAX_BYTES, MAX_PACKETS
 from sightline_agent.transport.srtp import WINDOW, SrtpError
 
-INTERFACE = 3
+INTERFACE = 5
 """What this adapter expects of the extension; one built from other sources is not used."""
-SEGMENTS = 8
-"""Packets per segmented datagram: larger bursts cost less, but overrun small buffers on the way."""
+SEGMENTS = 16
+"""Packets per segmented datagram. A frame leaves back to back however it is cut, so this changes nothing for who
+receives it; 16 hold a whole frame of 4 Mbit/s at 30 per second, and cost a tenth less than 8. More gain nothing."""
 
 TICK_MOST = 960
 """Packets per tick to all viewers who are behind: a millisecond's work here, as fewer are in Python."""
@@ -72,6 +73,12 @@ class _Extension(Protocol):
 
     def send(self, chunk: Chunk, links: list[Link], now: float) -> Report: ...
 
+    def release(self, handle: int) -> object | None: ...
+
+    def adopt(self, carried: object, link: int, clock_rate: float, now: float) -> int: ...
+
+    def is_behind(self, handle: int) -> bool: ...
+
     def burst(self, handle: int, index: int, now: float) -> bool: ...
 
     def catch_up(self, links: list[Link], group: int | None, now: float) -> Report: ...
@@ -107,10 +114,12 @@ class NativeFanOut:
         self._pace = pace or Pace(tick_most=TICK_MOST)
         self._extension = cast("_Extension", load().FanOut(limits or Limits(), self._pace, method))
         self._gop = GopCache()
+        self._whole = True
         self._ticker = Ticker(self._catch_up, self._pace.tick, later)
         self._refresh_at: dict[int, float] = {}
         self._senders: list[DatagramSender] = []
         self._on_start: dict[int, Callable[[], None]] = {}
+        self._addresses: dict[int, Address] = {}
 
     @property
     def method(self) -> str:
@@ -127,6 +136,7 @@ class NativeFanOut:
             handle = self._extension.add(viewer, link, numbers)
         except ValueError as error:
             raise SrtpError(f"no SRTP context for {viewer.keys.profile}: {error}") from error
+        self._addresses[handle] = viewer.address
         if on_start is not None:
             self._on_start[handle] = on_start
         self._burst(handle)
@@ -134,9 +144,32 @@ class NativeFanOut:
 
     def remove(self, handle: int) -> None:
         """Forget a viewer."""
+        self._addresses.pop(handle, None)
         self._on_start.pop(handle, None)
         self._refresh_at.pop(handle, None)
         self._extension.remove(handle)
+
+    def settled(self, handle: int) -> bool:
+        """Is the viewer between two frames, and not behind?"""
+        return self._whole and not self._extension.is_behind(handle)
+
+    def release(self, handle: int) -> Carried | None:
+        """Let a viewer go to another fan-out."""
+        carried = self._extension.release(handle)
+        if carried is None:
+            return None
+        self._refresh_at.pop(handle, None)
+        return Carried(carried, self._addresses.pop(handle), self._on_start.pop(handle, None))
+
+    def adopt(self, carried: Carried, clock_rate: int = CLOCK_RATE, *, at_once: bool = True) -> int:
+        """Take in a viewer that another fan-out of this kind has released."""
+        handle = self._extension.adopt(carried.state, self._link(carried.address), clock_rate, self._clock())
+        self._addresses[handle] = carried.address
+        if carried.on_start is not None:
+            self._on_start[handle] = carried.on_start
+        if at_once:
+            self._burst(handle)
+        return handle
 
     def refresh(self, handle: int) -> bool:
         """Send the group under way to a viewer again; not too often."""
@@ -153,6 +186,8 @@ class NativeFanOut:
     def move(self, handle: int, address: Address) -> None:
         """The viewer roamed."""
         self._extension.move(handle, address, self._link(address))
+        if handle in self._addresses:
+            self._addresses[handle] = address
 
     def send(self, chunk: Chunk) -> None:
         """Send a chunk to everybody who is neither waiting for a key frame nor behind."""
@@ -160,6 +195,7 @@ class NativeFanOut:
             return
         report = self._extension.send(chunk, self._links(), self._clock())
         self._gop.add(chunk)
+        self._whole = chunk.last
         if self._follow(report):
             self._ticker.start()
 

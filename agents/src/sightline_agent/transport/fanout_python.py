@@ -21,9 +21,9 @@ from typing import Protocol
 
 import structlog
 
-from sightline_agent.media.frames import MAX_PAYLOAD, Chunk
+from sightline_agent.media.frames import CLOCK_RATE, MAX_PAYLOAD, Chunk
 from sightline_agent.media.gop import GopCache
-from sightline_agent.transport.fanout import Address, FanOutTotals, Viewer, ViewerStats
+from sightline_agent.transport.fanout import Address, Carried, FanOutTotals, Viewer, ViewerStats
 from sightline_agent.transport.pacing import Later, Pace, Ticker, on_loop
 from sightline_agent.transport.ring import Kept, PacketRing
 from sightline_agent.transport.srtp import RTP_HEADER_BYTES, WINDOW, PacketBuffer, protect
@@ -78,6 +78,8 @@ class PythonFanOut:
         self._streams: dict[int, Stream] = {}
         self._behind: deque[Stream] = deque()
         self._newest = (0, 0.0)
+        self._whole = True
+        self._clock_rate = CLOCK_RATE
         self._next_handle = 1
         self._packets = self._octets = self._resent = self._dropped = self._refused = 0
         self._bursts = self._delayed = self._skipped = 0
@@ -96,6 +98,39 @@ class PythonFanOut:
         stream = self._streams.pop(handle, None)
         if stream is not None:
             stream.behind = False
+
+    def settled(self, handle: int) -> bool:
+        """Is the viewer between two frames, and not behind?"""
+        stream = self._streams.get(handle)
+        return self._whole and (stream is None or not stream.behind)
+
+    def release(self, handle: int) -> Carried | None:
+        """Let a viewer go to another fan-out."""
+        stream = self._streams.pop(handle, None)
+        if stream is None:
+            return None
+        if stream.behind:
+            self._behind.remove(stream)
+        on_start, stream.on_start = stream.on_start, None
+        return Carried(stream, stream.address, on_start)
+
+    def adopt(self, carried: Carried, clock_rate: int = CLOCK_RATE, *, at_once: bool = True) -> int:
+        """Take in a viewer that another fan-out of this kind has released."""
+        stream = carried.state
+        if not isinstance(stream, Stream):
+            raise TypeError("a viewer of another kind of fan-out")
+        now = self._clock()
+        self._clock_rate = clock_rate
+        if stream.packets:
+            passed = stream.last_timestamp + _ticks(now - stream.last_sent, clock_rate)
+            stream.timestamp_offset = passed - self._newest[0] - _ticks(now - self._newest[1], clock_rate)
+        stream.enter(self._sockets.socket_for(carried.address).sendto, carried.on_start)
+        handle = self._next_handle
+        self._next_handle += 1
+        self._streams[handle] = stream
+        if at_once and not stream.failed:
+            self._burst(stream)
+        return handle
 
     def refresh(self, handle: int) -> bool:
         """Send the group under way to a viewer again; not too often."""
@@ -159,7 +194,14 @@ class PythonFanOut:
             self._ring.append(payload, chunk.timestamp, i == last)
         self._gop.add(chunk)
         now = self._clock()
+        if not first:
+            # Who was adopted before: until now nothing told what this stream's clock shows.
+            assumed = _ticks(now, self._clock_rate)
+            for stream in self._streams.values():
+                if stream.packets:
+                    stream.timestamp_offset += assumed - chunk.timestamp
         self._newest = (chunk.timestamp, now)
+        self._whole = chunk.last
         if not self._streams:
             return
         plan = [(i, p, len(p) + RTP_HEADER_BYTES, _MARKER if i == last else 0) for i, p in enumerate(chunk.payloads)]
@@ -411,6 +453,10 @@ class PythonFanOut:
         if protect(stream.context.handle, buffer.data, buffer.length):
             return None
         return buffer.view[: buffer.length[0]]
+
+
+def _ticks(seconds: float, clock_rate: int) -> int:
+    return round(max(seconds, 0.0) * clock_rate)
 
 
 def _is_full(error: OSError) -> bool:

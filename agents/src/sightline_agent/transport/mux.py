@@ -3,7 +3,9 @@
 A peer finds us by the candidates in its answer and sends binding requests. One whose MESSAGE-INTEGRITY was made with
 the password of the ufrag that it names is answered, and its source address is bound to that session's `Endpoint`; all
 else (DTLS, SRTCP) is believed to belong to the session whose peer last proved itself from that address. Nothing is ever
-sent to an address from which nothing was proved, and an answer is no longer than what it answers.
+sent to an address from which nothing was proved, and an answer is no longer than what it answers. One thing is answered
+to anybody, a few times per second: a binding request without credentials, by which the operator finds out whether the
+address that viewers shall dial leads here (docs/design/0014).
 
 Everything that arrives is untrusted: the reader counts and drops, and never raises. Callers: `peers.py` (endpoints) and
 the fan-out (`socket_for`). Event-driven; no task, no timer.
@@ -18,17 +20,21 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 from ipaddress import ip_address
 from typing import Any
+from weakref import WeakValueDictionary
 
 import structlog
 
 from sightline_agent.transport.endpoint import ADDRESS_HELD_SECONDS, Endpoint
 from sightline_agent.transport.fanout import Address
+from sightline_agent.transport.receiver import Harvest, NativeReceiver
 from sightline_agent.transport.stun import (
     BindingRequest,
     StunError,
+    build_pong,
     build_response,
     build_role_conflict,
     is_response,
+    parse_ping,
     parse_request,
     parse_response,
 )
@@ -36,6 +42,8 @@ from sightline_agent.transport.stun import (
 BATCH = 128
 """Datagrams per wake-up: the other work of the loop must get its turn."""
 MAX_DATAGRAM = 2048
+PINGS_PER_SECOND = 10.0
+PING_BURST = 20.0
 SEND_BUFFER_BYTES = 16 << 20
 RECEIVE_BUFFER_BYTES = 8 << 20
 LOG_INTERVAL = 10.0
@@ -55,6 +63,10 @@ class MuxCount(StrEnum):
     MEDIA = "media"
     """SRTP and SRTCP."""
     BAD_STUN = "bad-stun"
+    PING = "ping"
+    """Answered without credentials: the operator asks whether an address leads here."""
+    PING_LIMITED = "ping-limited"
+    """Not answered: there were too many."""
     UNKNOWN_UFRAG = "unknown-ufrag"
     BAD_INTEGRITY = "bad-integrity"
     ROLE_CONFLICT = "role-conflict"
@@ -85,17 +97,28 @@ _STRAGGLERS = (MuxCount.UNKNOWN_ADDRESS, MuxCount.UNKNOWN_UFRAG)
 class UdpMux:
     """The agent's media port."""
 
-    def __init__(self, host: str | Sequence[str], port: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        host: str | Sequence[str],
+        port: int,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        receiver: NativeReceiver | None = None,
+    ) -> None:
         """`host`: an address to bind, or one of each family, or `0.0.0.0` or `::` for all of both. `port` 0: any free
         one."""
         self.counters: Counter[MuxCount] = Counter()
         self._hosts = (host,) if isinstance(host, str) else tuple(host)
         self._port = port
         self._clock = clock
+        self._receiver = receiver
+        self._by_association: WeakValueDictionary[int, Endpoint] = WeakValueDictionary()
         self._sockets: dict[int, socket.socket] = {}
         self._by_ufrag: dict[str, Endpoint] = {}
         self._by_address: dict[Address, Endpoint] = {}
         self._logged: dict[MuxCount, float] = {}
+        self._pings = PING_BURST
+        self._pinged_at = clock()
 
     @property
     def port(self) -> int:
@@ -162,7 +185,11 @@ class UdpMux:
 
     def open_endpoint(self) -> Endpoint:
         """A new session's place on this port; `Endpoint.close` gives it back."""
-        return Endpoint(self)
+        if self._receiver is None:
+            return Endpoint(self)
+        association = self._receiver.associate()
+        endpoint = self._by_association[association.id] = Endpoint(self, association)
+        return endpoint
 
     def bind_ufrag(self, ufrag: str, endpoint: Endpoint) -> None:
         """Checks that name `ufrag` are for this endpoint."""
@@ -181,20 +208,50 @@ class UdpMux:
         return self._clock()
 
     def _readable(self, sock: socket.socket) -> None:
+        if self._receiver is not None:
+            self._harvest(self._receiver.receive(sock, BATCH, self._clock()))
+            return
         for _ in range(BATCH):
             try:
                 data, source = sock.recvfrom(MAX_DATAGRAM)
             except OSError:
                 # Nothing left to read, or an ICMP error of an earlier send: neither is ours to handle.
                 return
-            try:
-                self.datagram(data, source[:2])
-            except Exception:
-                self.counters[MuxCount.FAILED] += 1
-                log.exception("a datagram was not handled", size=len(data))
+            self._guarded(self._demultiplex, data, source[:2])
 
     def datagram(self, data: bytes, source: Address) -> None:
-        """Demultiplex by the first byte (RFC 7983)."""
+        """Digest one datagram, as if it had been read."""
+        if self._receiver is None:
+            self._demultiplex(data, source)
+            return
+        answer, harvest = self._receiver.digest(data, source, self._clock())
+        if answer is not None:
+            self.send(answer, source)
+        self._harvest(harvest)
+
+    def _harvest(self, harvest: Harvest) -> None:
+        """What the receiver has done, and what it has left to do."""
+        left, answered, unanswered, taken = harvest
+        for count, number in ((MuxCount.STUN, answered), (MuxCount.SEND_FAILED, unanswered), (MuxCount.MEDIA, taken)):
+            if number:
+                self.counters[count] += number
+        for data, host, port, association in left:
+            if association:
+                endpoint = self._by_association.get(association)
+                if endpoint is not None:
+                    self._guarded(endpoint.deliver_rtcp, data)
+            else:
+                self._guarded(self._demultiplex, data, (host, port))
+
+    def _guarded(self, handle: Callable[..., None], data: bytes, *source: Address) -> None:
+        try:
+            handle(data, *source)
+        except Exception:
+            self.counters[MuxCount.FAILED] += 1
+            log.exception("a datagram was not handled", size=len(data))
+
+    def _demultiplex(self, data: bytes, source: Address) -> None:
+        """By the first byte (RFC 7983)."""
         if not data:
             self._drop(MuxCount.UNKNOWN_PROTOCOL, source)
             return
@@ -228,9 +285,29 @@ class UdpMux:
                 return
             request = parse_request(data)
         except StunError:
-            self._drop(MuxCount.BAD_STUN, source)
+            self._ping(data, source)
             return
         self._check(request, source)
+
+    def _ping(self, data: bytes, source: Address) -> None:
+        """Say that we are here: to anybody, so never with more bytes than were sent, and not often."""
+        try:
+            ping = parse_ping(data)
+        except StunError:
+            self._drop(MuxCount.BAD_STUN, source)
+            return
+        now = self._clock()
+        self._pings = min(PING_BURST, self._pings + (now - self._pinged_at) * PINGS_PER_SECOND)
+        self._pinged_at = now
+        answer = build_pong(ping, source)
+        if len(answer) > ping.size:
+            self._drop(MuxCount.SHORT_CHECK, source)
+        elif self._pings < 1:
+            self._drop(MuxCount.PING_LIMITED, source)
+        else:
+            self._pings -= 1
+            self.counters[MuxCount.PING] += 1
+            self.send(answer, source)
 
     def _check(self, request: BindingRequest, source: Address) -> None:
         endpoint = self._by_ufrag.get(request.local_ufrag)

@@ -103,19 +103,22 @@ def _reports(feedback: Feedback, count: int, blocks: bytes) -> None:
     for at in range(0, count * _BLOCK_BYTES, _BLOCK_BYTES):
         if len(feedback.reports) >= MAX_BLOCKS:
             return
-        ssrc, lost, highest, jitter, last, delay = _BLOCK.unpack_from(blocks, at)
-        total = lost & 0xFFFFFF
-        feedback.reports.append(
-            ReceptionReport(
-                ssrc=ssrc,
-                fraction_lost=(lost >> 24) / 256,
-                packets_lost=total - 0x1000000 if total & 0x800000 else total,
-                highest_sequence=highest,
-                jitter=jitter,
-                last_sender_report=last,
-                delay=delay,
-            )
-        )
+        feedback.reports.append(reception_report(_BLOCK.unpack_from(blocks, at)))
+
+
+def reception_report(block: tuple[int, ...]) -> ReceptionReport:
+    """From the six words of a report block."""
+    ssrc, lost, highest, jitter, last, delay = block
+    total = lost & 0xFFFFFF
+    return ReceptionReport(
+        ssrc=ssrc,
+        fraction_lost=(lost >> 24) / 256,
+        packets_lost=total - 0x1000000 if total & 0x800000 else total,
+        highest_sequence=highest,
+        jitter=jitter,
+        last_sender_report=last,
+        delay=delay,
+    )
 
 
 def _nack(feedback: Feedback, body: bytes) -> None:

@@ -5,6 +5,9 @@ from collections.abc import Callable
 from sightline_agent.transport.fanout import Address, Viewer
 from sightline_agent.transport.srtp import SendContext
 
+_NOTHING = 1 << 62
+"""No packet has this index."""
+
 
 class Stream:
     """What belongs to one viewer."""
@@ -72,3 +75,12 @@ class Stream:
         self.packets = self.octets = self.resent = self.dropped = self.last_timestamp = 0
         self.last_sent = 0.0
         self.budget = budget
+
+    def enter(self, sendto: Callable[[memoryview, Address], int], on_start: Callable[[], None] | None) -> None:
+        """Into another fan-out, where it waits for a key frame and can repeat nothing that was sent before."""
+        self.sendto = sendto
+        self.on_start = on_start
+        self.waiting, self.behind, self.held = True, False, False
+        self.pending = self.stuck_since = None
+        self.refresh_at = float("-inf")
+        self.first_index = _NOTHING

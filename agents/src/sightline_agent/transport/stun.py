@@ -90,6 +90,31 @@ def parse_request(data: bytes) -> BindingRequest:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """A binding request without credentials: somebody asks whether this address leads here."""
+
+    transaction: bytes
+    size: int
+
+
+def parse_ping(data: bytes) -> Ping:
+    """Read a binding request that has a FINGERPRINT and no credentials; StunError for all else."""
+    transaction = _header(data, BINDING_REQUEST)
+    attributes, _ = _attributes(data)
+    if not {_USERNAME, _MESSAGE_INTEGRITY}.isdisjoint(attributes) or _FINGERPRINT not in attributes:
+        raise StunError("no ping")
+    return Ping(transaction, len(data))
+
+
+def build_pong(ping: Ping, address: Address) -> bytes:
+    """The answer to a ping: the address that it came from."""
+    head = _HEADER.pack(BINDING_RESPONSE, 0, MAGIC, ping.transaction)
+    head += _attribute(_XOR_MAPPED_ADDRESS, _xored(address, ping.transaction))
+    head = _with_length(head, len(head) - HEADER_BYTES + 8)
+    return head + _attribute(_FINGERPRINT, _crc(head))
+
+
 def is_response(data: bytes) -> bool:
     """Bytes that say of themselves that they answer a request of ours."""
     return data[:2] == BINDING_RESPONSE.to_bytes(2, "big")
@@ -101,6 +126,16 @@ def parse_response(data: bytes) -> Signed:
 
 
 def _parse(data: bytes, wanted: int) -> tuple[Signed, dict[int, bytes]]:
+    transaction = _header(data, wanted)
+    attributes, covered = _attributes(data)
+    integrity = attributes.get(_MESSAGE_INTEGRITY, b"")
+    if len(integrity) != _INTEGRITY_BYTES:
+        raise StunError("no credentials")
+    return Signed(transaction, covered, integrity), attributes
+
+
+def _header(data: bytes, wanted: int) -> bytes:
+    """The transaction of a message whose header is sound."""
     if not HEADER_BYTES <= len(data) <= MAX_REQUEST_BYTES:
         raise StunError("length")
     kind, length, magic, transaction = _HEADER.unpack_from(data)
@@ -108,11 +143,7 @@ def _parse(data: bytes, wanted: int) -> tuple[Signed, dict[int, bytes]]:
         raise StunError("header")
     if kind != wanted:
         raise StunError("another kind of message")
-    attributes, covered = _attributes(data)
-    integrity = attributes.get(_MESSAGE_INTEGRITY, b"")
-    if len(integrity) != _INTEGRITY_BYTES:
-        raise StunError("no credentials")
-    return Signed(transaction, covered, integrity), attributes
+    return bytes(transaction)
 
 
 def _attributes(data: bytes) -> tuple[dict[int, bytes], bytes]:
@@ -131,6 +162,7 @@ def _attributes(data: bytes) -> tuple[dict[int, bytes], bytes]:
         if kind == _FINGERPRINT:
             if value != _fingerprint(data[:position]):
                 raise StunError("fingerprint")
+            found.setdefault(kind, value)
         elif not covered:
             found.setdefault(kind, value)
             if kind == _MESSAGE_INTEGRITY:
@@ -141,12 +173,16 @@ def _attributes(data: bytes) -> tuple[dict[int, bytes], bytes]:
 
 def build_response(request: BindingRequest, password: bytes, address: Address) -> bytes:
     """Success: tells the peer its address as we see it. No longer than what a check must hold (RFC 8445 7.1)."""
+    value = _xored(address, request.transaction)
+    return _message(BINDING_RESPONSE, request.transaction, _XOR_MAPPED_ADDRESS, value, password)
+
+
+def _xored(address: Address, transaction: bytes) -> bytes:
     ip = ip_address(address[0])
-    key = MAGIC.to_bytes(4, "big") + request.transaction
+    key = MAGIC.to_bytes(4, "big") + transaction
     port = address[1] ^ (MAGIC >> 16)
     packed = bytes(a ^ b for a, b in zip(ip.packed, key, strict=False))
-    value = bytes((0, 1 if ip.version == 4 else 2)) + port.to_bytes(2, "big") + packed
-    return _message(BINDING_RESPONSE, request.transaction, _XOR_MAPPED_ADDRESS, value, password)
+    return bytes((0, 1 if ip.version == 4 else 2)) + port.to_bytes(2, "big") + packed
 
 
 def build_role_conflict(request: BindingRequest, password: bytes) -> bytes:

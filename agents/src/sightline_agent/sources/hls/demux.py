@@ -1,13 +1,18 @@
-"""One HLS segment taken apart: H.264 access units in annex B with their times. Blocks for milliseconds; no network."""
+"""One HLS segment taken apart: H.264 or H.265 access units in annex B, and packets of sound, with their times.
+
+Blocks for milliseconds; no network.
+"""
 
 import io
 from dataclasses import dataclass
 from typing import Any
 
 from sightline_agent.media.frames import CLOCK_RATE
-from sightline_agent.sources.access_units import annex_b, h264_stream
+from sightline_agent.sources.access_units import annex_b, codec_of, video_stream
 from sightline_agent.sources.averrors import Row, translated
 from sightline_agent.sources.base import SourceError
+from sightline_agent.sources.sound.container import coding_of, sound_stream
+from sightline_agent.sources.sound.wire import Coding
 from sightline_model.reasons import SourceReason
 
 IT = "the HLS stream"
@@ -24,6 +29,16 @@ class Unit:
     data: bytes
     shown: int
     decoded: int
+    codec: str
+    """Of the pictures; empty for sound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What was in a segment, in the order of decoding."""
+
+    units: list[Unit]
+    sound: Coding | None
 
 
 def decrypt(data: bytes, key: bytes, iv: bytes) -> bytes:
@@ -37,21 +52,30 @@ def decrypt(data: bytes, key: bytes, iv: bytes) -> bytes:
     return unpadder.update(padded) + unpadder.finalize()
 
 
-def units(data: bytes) -> list[Unit]:
-    """The access units of a whole segment, its head before it; SourceError."""
+def take(data: bytes, sound: bool = True) -> Taken:
+    """A whole segment, its head before it, taken apart; SourceError. `sound`: whether it is wanted."""
     import av
 
     format_ = container_format(data)
     try:
         with av.open(io.BytesIO(data), "r", format_) as container:
-            stream = h264_stream(container, IT)
+            stream = video_stream(container, IT)
+            codec = codec_of(stream)
             to_annex_b = annex_b(stream)
+            beside = sound_stream(container) if sound else None
+            coding = coding_of(beside) if beside is not None else None
             found: list[Unit] = []
-            for packet in container.demux(stream):
-                if packet.size and packet.dts is not None:
-                    times = _ticks(packet, packet.pts), _ticks(packet, packet.dts)
-                    found += [Unit(bytes(part), *times) for part in to_annex_b.filter(packet)]
-            return found
+            for packet in container.demux([stream] if beside is None else [stream, beside]):
+                if not packet.size or packet.dts is None:
+                    continue
+                times = _ticks(packet, packet.pts), _ticks(packet, packet.dts)
+                if packet.stream is beside:
+                    found.append(Unit(bytes(packet), *times, ""))
+                else:
+                    found += [Unit(bytes(part), *times, codec) for part in to_annex_b.filter(packet)]
+            if beside is not None:
+                found.sort(key=lambda unit: unit.decoded)
+            return Taken(found, coding)
     except (av.FFmpegError, OSError) as error:
         raise translated(error, f"a segment of {IT}", _BROKEN) from error
 

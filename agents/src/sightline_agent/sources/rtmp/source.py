@@ -1,17 +1,21 @@
-"""The RTMP source: pulls a stream from a device or a server and passes its H.264 on as it comes.
+"""The RTMP source: pulls a stream from a device or a server and passes its H.264 or H.265 on as it comes.
 
 Frames go on when they are here, with the stream's own times; a burst at the beginning (servers send the last group of
-pictures at once) is welcome. Sound is read over.
+pictures at once) is welcome. Sound goes with them (`sound`).
 """
 
 import asyncio
+from collections import Counter
 from urllib.parse import quote
 
+from sightline_agent.media.frames import Chunk, MediaFormat, VideoFormat
 from sightline_agent.sources.access_units import AccessUnits, Line
 from sightline_agent.sources.base import Sink, SourceError
 from sightline_agent.sources.credentials import Credentials
 from sightline_agent.sources.rtmp import chunks, client, video
 from sightline_agent.sources.rtmp.client import Connection
+from sightline_agent.sources.rtmp.sound import Sound
+from sightline_agent.sources.sound.process import Drop
 from sightline_model.camera import RtmpSource as RtmpSpec
 from sightline_model.reasons import SourceReason
 
@@ -29,7 +33,16 @@ _MAX_MALFORMED = 50
 class RtmpSource:
     """One stream."""
 
-    def __init__(self, spec: RtmpSpec, credentials: Credentials | None) -> None:
+    def __init__(
+        self,
+        spec: RtmpSpec,
+        credentials: Credentials | None,
+        sound: bool = True,
+        dropped: "Counter[Drop] | None" = None,
+    ) -> None:
+        """`sound`: whether it is carried; `dropped`: where what is dropped of it is counted."""
+        self._sound = sound
+        self._dropped = dropped
         self._target = client.target(address(spec.url, credentials))
 
     async def run(self, sink: Sink) -> None:
@@ -45,7 +58,11 @@ class RtmpSource:
             except TimeoutError:
                 text = f"{client.IT} answers too slowly"
                 raise SourceError(SourceReason.UNREACHABLE, text) from None
-            await _Stream(connection, sink).run(patience)
+            stream = _Stream(connection, sink, self._sound, self._dropped)
+            try:
+                await stream.run(patience)
+            finally:
+                await stream.close()
         finally:
             if connection is not None:
                 connection.close()
@@ -54,15 +71,21 @@ class RtmpSource:
 class _Stream:
     """What comes after `play`."""
 
-    def __init__(self, connection: Connection, sink: Sink) -> None:
+    def __init__(self, connection: Connection, sink: Sink, sound: bool, dropped: "Counter[Drop] | None") -> None:
         self._connection = connection
         self._sink = sink
-        self._line = Line(_IT)
-        self._made = AccessUnits(_IT)
+        self._line = Line()
+        self._made = AccessUnits()
         self._length_bytes = 4
         self._pictures = False
         self._high, self._last = 0, 0
         self._malformed = 0
+        self._sound = Sound(_IT, self._hear, dropped) if sound else None
+        self._told: MediaFormat | None = None
+
+    async def close(self) -> None:
+        if self._sound is not None:
+            await self._sound.close()
 
     async def run(self, patience: float) -> None:
         loop = asyncio.get_running_loop()
@@ -74,6 +97,8 @@ class _Stream:
                             if part.type == chunks.VIDEO and self._video(part):
                                 self._pictures = True
                                 limit.reschedule(loop.time() + STALL_SECONDS)
+                            elif part.type == chunks.AUDIO and self._sound is not None:
+                                self._audio(self._sound, part)
         except TimeoutError:
             if self._pictures:
                 text = f"{client.IT} sent no picture for {STALL_SECONDS:g} s"
@@ -87,7 +112,7 @@ class _Stream:
             found = video.parse(message.data)
             if isinstance(found, video.Configuration):
                 self._length_bytes = found.length_bytes
-                self._made.renew(found.parameter_sets)
+                self._made.renew(found.parameter_sets, found.codec)
                 return False
             if found is None:
                 return False
@@ -106,9 +131,27 @@ class _Stream:
         made = self._made.chunks_of(nals, self._line.place(shown * _TICKS))
         format_ = self._made.news()
         if format_ is not None:
-            self._sink.start(format_)
+            self._tell(format_)
         for chunk in made if self._made.started else ():
             self._sink.write(chunk)
+
+    def _tell(self, video: VideoFormat) -> None:
+        sound = self._sound
+        told = MediaFormat(video, sound.format, sound.problem) if sound is not None else MediaFormat(video)
+        if told != self._told:
+            self._told = told
+            self._sink.start(told)
+
+    def _audio(self, sound: Sound, message: chunks.Message) -> None:
+        # Times of the two tracks wrap together; one that is a little older than the newest picture has not wrapped.
+        high = self._high - _WRAP if message.timestamp > self._last + _WRAP // 2 else self._high
+        sound.hear(message.data, self._line.beside((high + message.timestamp) * _TICKS))
+        if self._told is not None:
+            self._tell(self._told.video)
+
+    def _hear(self, chunk: Chunk, picture: int) -> None:
+        if self._told is not None:
+            self._sink.write_audio(chunk, picture)
 
     def _milliseconds(self, timestamp: int) -> int:
         """The timestamp without its wrap after 49 days."""

@@ -9,20 +9,20 @@ import hashlib
 import secrets
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from sightline_agent.sources.base import SourceError
 from sightline_agent.sources.credentials import Credentials
 from sightline_agent.sources.rtsp import auth, messages
+from sightline_agent.sources.rtsp.inbox import Inbox
 from sightline_agent.sources.rtsp.messages import Status
 from sightline_agent.sources.rtsp.wire import Message, Packet, Splitter, WireError
 from sightline_model.reasons import SourceReason
 
 CONNECT_SECONDS = 4.0
 ANSWER_SECONDS = 4.0
-_READ_BYTES = 256 * 1024
 _MAX_EARLY = 4096
 """Packets that may overtake the answer to PLAY; more is no camera."""
 _MAX_EARLY_BYTES = 8 << 20
@@ -44,11 +44,9 @@ class Answer:
 class Connection:
     """An open connection. Use `connect`."""
 
-    def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, credentials: Credentials | None
-    ) -> None:
-        self._reader = reader
-        self._writer = writer
+    def __init__(self, inbox: Inbox, credentials: Credentials | None) -> None:
+        self._inbox = inbox
+        self._transport = inbox.transport
         self._credentials = credentials
         self._authorizer: auth.Authorizer | None = None
         self._splitter = Splitter()
@@ -59,7 +57,7 @@ class Connection:
     @property
     def addresses(self) -> tuple[str, str]:
         """Our end and the camera's, without ports."""
-        ours, theirs = (self._writer.get_extra_info(name)[0] for name in ("sockname", "peername"))
+        ours, theirs = (self._transport.get_extra_info(name)[0] for name in ("sockname", "peername"))
         return str(ours), str(theirs)
 
     async def call(self, method: str, url: str, headers: Headers = ()) -> Answer:
@@ -84,29 +82,29 @@ class Connection:
         fields = list(headers)
         if self._authorizer is not None:
             fields.append(("Authorization", self._authorizer.field_for(method, url)))
-        self._writer.write(messages.request(method, url, self._sequence, fields))
+        self._transport.write(messages.request(method, url, self._sequence, fields))
         return self._sequence
 
     def send_packet(self, channel: int, data: bytes) -> None:
         """Send an interleaved packet, unless the camera does not read what it is sent."""
-        if self._writer.transport.get_write_buffer_size() < _MAX_UNREAD:
-            self._writer.write(bytes((0x24, channel)) + len(data).to_bytes(2, "big") + data)
+        if self._transport.get_write_buffer_size() < _MAX_UNREAD:
+            self._transport.write(bytes((0x24, channel)) + len(data).to_bytes(2, "big") + data)
 
-    async def receive(self) -> list[Packet | Message]:
-        """What comes next; SourceError when the camera hangs up or makes no sense."""
-        if self._early:
-            early, self._early, self._early_bytes = self._early, [], 0
-            return early
-        return await self._read()
+    async def follow(self, take: Callable[[list[Packet | Message]], None]) -> None:
+        """Hand over what comes, as it comes; ends by SourceError only: when the camera hangs up or makes no sense, or
+        `take` raises it."""
+        early, self._early, self._early_bytes = self._early, [], 0
+        take(early)
+        await self._inbox.follow(lambda data: take(self._split(data)))
 
     def reply(self, request: Message) -> None:
         """Answer a request of the camera; SourceError when it asks and asks but does not read the answers."""
-        if self._writer.transport.get_write_buffer_size() > _MAX_UNREAD:
+        if self._transport.get_write_buffer_size() > _MAX_UNREAD:
             raise SourceError(SourceReason.PROTOCOL_ERROR, "the camera asks but does not read the answers")
         method = request.start.partition(" ")[0]
         line = "200 OK" if method in _HARMLESS_REQUESTS else "501 Not Implemented"
         number = messages.sequence(request)
-        self._writer.write(f"{messages.VERSION} {line}\r\nCSeq: {number or 0}\r\n\r\n".encode())
+        self._transport.write(f"{messages.VERSION} {line}\r\nCSeq: {number or 0}\r\n\r\n".encode())
 
     def renew(self, answer: Message) -> bool:
         """Take the new nonce of a 401; False where it cannot be answered."""
@@ -118,7 +116,7 @@ class Connection:
 
     def close(self) -> None:
         """Hang up; what was written still goes out."""
-        self._writer.close()
+        self._transport.close()
 
     async def _call(self, method: str, url: str, headers: Headers) -> Answer:
         number = self.send(method, url, headers)
@@ -133,7 +131,7 @@ class Connection:
     async def _answer(self, number: int) -> Answer:
         while True:
             found: Answer | None = None
-            for item in await self._read():
+            for item in self._split(await self._inbox.read()):
                 status = messages.status(item) if isinstance(item, Message) else None
                 if found is None and isinstance(item, Message) and status is not None:
                     if messages.sequence(item) in (number, None) and status.code >= 200:
@@ -146,13 +144,7 @@ class Connection:
             if found is not None:
                 return found
 
-    async def _read(self) -> list[Packet | Message]:
-        try:
-            data = await self._reader.read(_READ_BYTES)
-        except OSError as error:
-            raise SourceError(SourceReason.UNREACHABLE, "the connection to the camera broke") from error
-        if not data:
-            raise SourceError(SourceReason.UNREACHABLE, "the camera closed the connection")
+    def _split(self, data: bytes) -> list[Packet | Message]:
         try:
             return self._splitter.feed(data)
         except WireError as error:
@@ -180,7 +172,7 @@ async def connect(url: str, fingerprint: str | None, credentials: Credentials | 
     context = _tls(fingerprint) if parts.scheme == "rtsps" else None
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
-            reader, writer = await asyncio.open_connection(host, port, ssl=context, limit=4 * _READ_BYTES)
+            _, inbox = await asyncio.get_running_loop().create_connection(Inbox, host, port, ssl=context)
     except TimeoutError:
         text = f"{shown} did not answer within {CONNECT_SECONDS:g} s"
         raise SourceError(SourceReason.UNREACHABLE, text) from None
@@ -196,8 +188,8 @@ async def connect(url: str, fingerprint: str | None, credentials: Credentials | 
         text = f"{shown} cannot be reached: {error.strerror or 'no connection'}"
         raise SourceError(SourceReason.UNREACHABLE, text) from error
     if context is not None and fingerprint is not None:
-        _verify(writer, fingerprint)
-    return Connection(reader, writer, credentials)
+        _verify(inbox.transport, fingerprint)
+    return Connection(inbox, credentials)
 
 
 def _stale(answer: Message) -> bool:
@@ -224,11 +216,11 @@ def _tls(fingerprint: str | None) -> ssl.SSLContext:
     return context
 
 
-def _verify(writer: asyncio.StreamWriter, fingerprint: str) -> None:
-    tls: ssl.SSLObject = writer.get_extra_info("ssl_object")
+def _verify(transport: asyncio.Transport, fingerprint: str) -> None:
+    tls: ssl.SSLObject = transport.get_extra_info("ssl_object")
     certificate = tls.getpeercert(binary_form=True) or b""
     found = hashlib.sha256(certificate).hexdigest()
     if not secrets.compare_digest(found, fingerprint.replace(":", "").lower()):
-        writer.close()
+        transport.close()
         text = f"the camera's certificate has another fingerprint: {found}"
         raise SourceError(SourceReason.UNREACHABLE, text)

@@ -14,6 +14,7 @@ from sightline_agent.transport import rtcp
 _BLOCK = Struct("!IIIIII")
 _CNAME = b"sightline"
 _MAX_LOST = 0x7FFFFF
+_NTP_SECOND = 1 << 32
 _RESTART = 1000
 """A jump of sequence numbers further than this is no loss: the camera began anew."""
 
@@ -37,28 +38,31 @@ class _Source:
 class Reception:
     """How a camera's stream arrives. Times are any monotonic seconds."""
 
-    def __init__(self, ssrc: int) -> None:
+    def __init__(self, ssrc: int, clock_rate: int = CLOCK_RATE) -> None:
         self._ssrc = ssrc
+        self._rate = clock_rate
         self._source: _Source | None = None
         self._sender_report = 0
         self._sender_report_at = 0.0
+        self.told: tuple[float, int] | None = None
+        """Seconds on the camera's clock and the timestamp of the same moment, from its last sender report."""
 
-    def packet(self, packet: RtpPacket, now: float) -> None:
-        """Count one packet."""
+    def packet(self, packet: RtpPacket, now: float, following: int = 0) -> None:
+        """Count one packet, and so many of the same frame that follow it."""
         source = self._source
         if source is not None and source.ssrc == packet.ssrc:
-            step = ahead(packet.sequence, source.highest & 0xFFFF)
+            step = ahead(packet.sequence + following, source.highest & 0xFFFF)
             if abs(step) > _RESTART:
                 source = None
             elif step > 0:
                 source.highest += step
         if source is None or source.ssrc != packet.ssrc:
-            source = self._source = _Source(packet.ssrc, packet.sequence, packet.sequence)
-        source.received += 1
+            source = self._source = _Source(packet.ssrc, packet.sequence, packet.sequence + following)
+        source.received += 1 + following
         if packet.timestamp != source.timestamp:  # one look per frame: its packets leave the camera together
-            transit = now * CLOCK_RATE - packet.timestamp
+            transit = now * self._rate - packet.timestamp
             change = abs(transit - source.transit)
-            if source.timestamp is not None and change < CLOCK_RATE:
+            if source.timestamp is not None and change < self._rate:
                 source.jitter += (change - source.jitter) / 16
             source.timestamp, source.transit = packet.timestamp, transit
 
@@ -67,6 +71,8 @@ class Reception:
         if len(data) >= 28 and data[0] >> 6 == 2 and data[1] == rtcp.SENDER_REPORT:
             self._sender_report = int.from_bytes(data[10:14], "big")
             self._sender_report_at = now
+            clock = int.from_bytes(data[8:16], "big")
+            self.told = (clock / _NTP_SECOND, int.from_bytes(data[16:20], "big")) if clock else None
         bye = rtcp.parse(data).bye
         return bool(bye) and (self._source is None or self._source.ssrc in bye)
 

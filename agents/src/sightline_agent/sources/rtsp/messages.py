@@ -130,9 +130,10 @@ def clean_url(url: str) -> str | None:
         return None
     try:
         parts = urlsplit(url)
+        named = parts.hostname is not None and parts.port != 0
     except ValueError:
         return None
-    if parts.scheme not in ("rtsp", "rtsps") or not parts.netloc:
+    if parts.scheme not in ("rtsp", "rtsps") or not named:
         return None
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 

@@ -9,6 +9,7 @@ RTP over UDP would go unencrypted.
 import asyncio
 import contextlib
 import secrets
+from collections import Counter
 from collections.abc import Sequence
 
 import structlog
@@ -17,9 +18,18 @@ from sightline_agent.sources.base import Sink, SourceError
 from sightline_agent.sources.credentials import Credentials
 from sightline_agent.sources.rtsp.client import Connection, connect
 from sightline_agent.sources.rtsp.feedback import Reception
-from sightline_agent.sources.rtsp.handshake import MovedError, Playing, Way, WayRefusedError, play
+from sightline_agent.sources.rtsp.handshake import (
+    Asked,
+    MovedError,
+    Playing,
+    SoundFailedError,
+    Way,
+    WayRefusedError,
+    play,
+)
 from sightline_agent.sources.rtsp.stream import NoMediaError, Stream
 from sightline_agent.sources.rtsp.target import Target, redirected
+from sightline_agent.sources.sound.process import Drop
 from sightline_model.camera import RtspSource as RtspSpec
 from sightline_model.camera import RtspTransport
 from sightline_model.reasons import SourceReason
@@ -42,7 +52,16 @@ _log = structlog.get_logger(__name__)
 class RtspSource:
     """One camera."""
 
-    def __init__(self, spec: RtspSpec, credentials: Credentials | None) -> None:
+    def __init__(
+        self,
+        spec: RtspSpec,
+        credentials: Credentials | None,
+        sound: bool = True,
+        dropped: "Counter[Drop] | None" = None,
+    ) -> None:
+        """`sound`: whether it is asked for; `dropped`: where what is dropped of it is counted."""
+        self._sound = sound
+        self._dropped = dropped
         self._target = Target(spec.url, credentials, spec.fingerprint)
         self._transport = spec.transport
 
@@ -66,7 +85,12 @@ class RtspSource:
         target = self._target
         while True:
             try:
-                await _watch(target, _encrypted(target, ways), sink, patience)
+                await _watch(
+                    target, Asked(target.url, _encrypted(target, ways), self._sound), sink, patience, self._dropped
+                )
+            except SoundFailedError:
+                _log.warning("rtsp: the camera breaks down when it is asked for sound, pictures alone are tried")
+                self._sound = False
             except MovedError as moved:
                 target = redirected(target, moved.location)
             except SourceError as error:
@@ -76,30 +100,27 @@ class RtspSource:
                 raise
 
 
-async def _watch(target: Target, ways: Sequence[Way], sink: Sink, patience: float) -> None:
+async def _watch(target: Target, asked: Asked, sink: Sink, patience: float, dropped: "Counter[Drop] | None") -> None:
     reception = Reception(secrets.randbits(32))
     connection = await connect(target.url, target.fingerprint, target.credentials)
     try:
-        playing = await _play(connection, target.url, ways, patience, reception)
+        playing = await _play(connection, asked, patience, reception)
         try:
             first_by = min(patience, _now() + FIRST_PACKET_SECONDS[playing.way])
-            await Stream(connection, playing, reception, sink).run(first_by)
+            await Stream(connection, playing, reception, sink, dropped).run(first_by)
         finally:
-            if playing.udp is not None:
-                playing.udp.close()
+            playing.close()
             with contextlib.suppress(OSError, RuntimeError):
                 connection.send("TEARDOWN", playing.url, [("Session", playing.session.id)])
     finally:
         connection.close()
 
 
-async def _play(
-    connection: Connection, url: str, ways: Sequence[Way], patience: float, reception: Reception
-) -> Playing:
+async def _play(connection: Connection, asked: Asked, patience: float, reception: Reception) -> Playing:
     limit = min(patience, _now() + _HANDSHAKE_SECONDS)
     try:
         async with asyncio.timeout_at(limit):
-            return await play(connection, url, ways, reception.report(_now()))
+            return await play(connection, asked, reception.report(_now()))
     except TimeoutError:
         raise SourceError(SourceReason.UNREACHABLE, "the camera answers too slowly") from None
 

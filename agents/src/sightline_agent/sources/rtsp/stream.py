@@ -6,25 +6,31 @@ the event loop; what goes wrong there ends `run` by its timeout.
 """
 
 import asyncio
+import secrets
+from collections import Counter
 from collections.abc import Iterable
 
 import structlog
 
 from sightline_agent.media import rtp
 from sightline_agent.media.assembler import Assembler
-from sightline_agent.media.frames import Chunk, VideoFormat
+from sightline_agent.media.frames import Chunk, MediaFormat
 from sightline_agent.sources.base import Sink, SourceError
 from sightline_agent.sources.ordered import OrderedPackets
 from sightline_agent.sources.rtsp import messages
 from sightline_agent.sources.rtsp.client import Connection
 from sightline_agent.sources.rtsp.feedback import Reception
-from sightline_agent.sources.rtsp.handshake import Playing, Way
+from sightline_agent.sources.rtsp.handshake import Lane, Playing, Way
+from sightline_agent.sources.rtsp.sound import Sound
 from sightline_agent.sources.rtsp.wire import Message, Packet
+from sightline_agent.sources.sound.process import Drop
 from sightline_model.reasons import SourceReason
 
 STALL_SECONDS = 5.0
 KEY_FRAME_SECONDS = 30.0
 REORDER_SECONDS = 0.05
+_EXTEND_SECONDS = 0.1
+"""Between two changes of the stall's timer: not for each frame."""
 _BYE_SECONDS = 1.0
 """A goodbye is believed when nothing comes after it: some cameras only change their SSRC."""
 _REPORT_SECONDS = 5.0
@@ -49,7 +55,15 @@ class NoMediaError(SourceError):
 class Stream:
     """One PLAY's worth of pictures."""
 
-    def __init__(self, connection: Connection, playing: Playing, reception: Reception, sink: Sink) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        playing: Playing,
+        reception: Reception,
+        sink: Sink,
+        dropped: "Counter[Drop] | None" = None,
+    ) -> None:
+        """`dropped`: where dropped sound is counted."""
         self._connection = connection
         self._playing = playing
         self._reception = reception
@@ -57,13 +71,19 @@ class Stream:
         self._loop = asyncio.get_running_loop()
         self._limit = asyncio.timeout_at(None)
         self._error: SourceError | None = None
-        self._assembler = Assembler(playing.track.parameter_sets)
+        self._assembler = Assembler(playing.track.parameter_sets, playing.track.codec)
         self._ordered = OrderedPackets(_WINDOWS[playing.way], REORDER_SECONDS, self._push, self._deliver)
         self._ticker: asyncio.TimerHandle | None = None
-        self._told: VideoFormat | None = None
+        self._sound: Sound | None = None
+        if playing.sound is not None:
+            plan = playing.sound[0]
+            heard = Reception(secrets.randbits(32), plan.track.clock_rate)
+            self._sound = Sound(plan, heard, reception, self._hear, dropped)
+        self._told: MediaFormat | None = None
         self._first_at: float | None = None
         self._key_seen = False
         self._bye = False
+        self._extended_at = float("-inf")
         self._malformed = 0
         self._keep_alive = playing.keep_alive
         self._keep_alive_every = playing.session.timeout / 2
@@ -80,14 +100,17 @@ class Stream:
                 self._tick()
                 if udp is not None:
                     udp.start(self._media, self._control)
-                while True:
-                    self._interleaved(await self._connection.receive())
+                if self._sound is not None:
+                    self._start_sound(self._sound)
+                await self._connection.follow(self._interleaved)
         except TimeoutError:
             raise (self._error or self._silence()) from None
         finally:
             self._ordered.close()
             if self._ticker is not None:
                 self._ticker.cancel()
+            if self._sound is not None:
+                await self._sound.close()
             _log.debug(
                 "rtsp stream ended",
                 way=self._playing.way,
@@ -96,6 +119,7 @@ class Stream:
                 malformed=self._malformed,
                 dropped=self._assembler.dropped,
                 foreign=udp.foreign if udp is not None else 0,
+                sound=self._sound.counts() if self._sound is not None else None,
             )
 
     # What comes
@@ -112,32 +136,53 @@ class Stream:
                 media.append(item.data)
             elif item.channel == rtcp_channel:
                 self._control([item.data])
+            elif self._sound is not None:
+                self._interleaved_sound(self._sound, item)
         if media:
             self._media(media)
 
+    def _interleaved_sound(self, sound: Sound, item: Packet) -> None:
+        rtp_channel, rtcp_channel = self._sound_lane.channels
+        if item.channel == rtp_channel:
+            sound.media([item.data])
+        elif item.channel == rtcp_channel:
+            sound.control([item.data])
+
     def _media(self, packets: list[bytes]) -> None:
         now = self._loop.time()
-        pictures = False
-        for data in packets:
-            pictures = self._packet(data, now) or pictures
+        pictures, at = False, 0
+        while at < len(packets):
+            end = at + 1 + rtp.following(packets, at)
+            pictures = self._packets(packets[at:end], now) or pictures
+            at = end
         if pictures:
-            self._until(now + STALL_SECONDS)
+            if self._bye or now - self._extended_at > _EXTEND_SECONDS:
+                self._extended_at = now
+                self._until(now + STALL_SECONDS)
             self._bye = False
             self._first_at = self._first_at if self._first_at is not None else now
         self._ordered.settle()
         self._deliver(now)
 
-    def _packet(self, data: bytes, now: float) -> bool:
-        """Digest a packet; True if there was a part of a picture in it."""
+    def _packets(self, packets: list[bytes], now: float) -> bool:
+        """Digest a packet and those that follow it; True if there was a part of a picture in it."""
         try:
-            packet = rtp.parse(data)
+            packet = rtp.parse(packets[0])
         except rtp.RtpError:
             self._malformed += 1
             return False
         if packet.payload_type != self._playing.track.payload_type:
             return False
-        self._reception.packet(packet, now)
+        following = packets[1:]
+        self._reception.packet(packet, now, len(following))
+        if self._sound is not None:
+            self._sound.picture(packet.timestamp, now)
         self._ordered.take(packet)
+        if following and self._ordered.follow(packet, len(following)):
+            self._assembler.extend([data[rtp.FIXED_HEADER :] for data in following], packet.timestamp)
+        else:
+            for data in following:
+                self._ordered.take(rtp.parse(data))
         return bool(packet.payload)
 
     def _push(self, packet: rtp.RtpPacket, gap: bool) -> None:
@@ -169,19 +214,25 @@ class Stream:
 
     def _deliver(self, now: float) -> None:
         chunks = self._assembler.take()
-        playable = self._assembler.playable
-        if self._first_at is not None and playable.problem:
-            self._fail(SourceError(SourceReason.CODEC_UNSUPPORTED, f"the camera sends {playable.problem}"))
-            return
         if not self._key_seen:
             self._look_for_key(chunks, now)
-        if not self._assembler.decodable or playable.doubtful:
+        if not self._assembler.known:
             return
-        if self._told != self._assembler.format:  # at the beginning, and when the camera changes its resolution
-            self._told = self._assembler.format
-            self._sink.start(self._told)
+        self._tell()
         for chunk in chunks:
             self._sink.write(chunk)
+
+    def _tell(self) -> None:
+        """At the beginning, when the camera changes its resolution, and when its sound proves to be undecodable."""
+        sound, told = self._sound, self._told
+        audio, silence = (sound.format, sound.problem) if sound is not None else (None, self._playing.silence)
+        if told is None or told.video != self._assembler.format or told.audio != audio:
+            self._told = MediaFormat(self._assembler.format, audio, silence)
+            self._sink.start(self._told)
+
+    def _hear(self, chunk: Chunk, picture: int | None) -> None:
+        if self._told is not None:
+            self._sink.write_audio(chunk, picture)
 
     def _look_for_key(self, chunks: list[Chunk], now: float) -> None:
         self._key_seen = any(chunk.key for chunk in chunks)
@@ -200,11 +251,25 @@ class Stream:
             self._asked = self._connection.send(self._keep_alive, self._playing.url, headers)
         if now >= self._report_at:
             self._report_at = now + _REPORT_SECONDS
-            report = self._reception.report(now)
-            if self._playing.udp is not None:
-                self._playing.udp.send_report(report)
-            else:
-                self._connection.send_packet(self._playing.channels[1], report)
+            self._report(self._playing.lane, self._reception.report(now))
+            if self._sound is not None:
+                self._report(self._sound_lane, self._sound.report(now))
+
+    def _report(self, lane: Lane, report: bytes) -> None:
+        if lane.udp is not None:
+            lane.udp.send_report(report)
+        else:
+            self._connection.send_packet(lane.channels[1], report)
+
+    @property
+    def _sound_lane(self) -> Lane:
+        return self._playing.sound[1] if self._playing.sound is not None else self._playing.lane
+
+    def _start_sound(self, sound: Sound) -> None:
+        sound.start()
+        udp = self._sound_lane.udp
+        if udp is not None:
+            udp.start(sound.media, sound.control)
 
     # The end
 

@@ -5,6 +5,7 @@ because after it nothing tells where the next one begins.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 MAX_HEAD = 16 * 1024
 MAX_BODY = 128 * 1024
@@ -18,9 +19,8 @@ class WireError(ValueError):
     """Bytes that are no RTSP; the message holds none of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Packet:
-    """An interleaved binary frame."""
+class Packet(NamedTuple):
+    """An interleaved binary frame. A tuple, because one is made for each: half the cost of a dataclass."""
 
     channel: int
     data: bytes
@@ -59,40 +59,38 @@ class Splitter:
             if len(self._buffer) < self._wanted:
                 return []
             buffer = bytes(self._buffer)
-        position, found = 0, list[Packet | Message]()
-        while position < len(buffer):
+        position, found, length = 0, list[Packet | Message](), len(buffer)
+        while position < length:
+            if buffer[position] == _DOLLAR:
+                begin = position + _FRAME_HEADER
+                end = begin + (buffer[position + 2] << 8) + buffer[position + 3] if begin <= length else begin
+                if end > length:
+                    self._wanted = end - position
+                    break
+                found.append(Packet(buffer[position + 1], buffer[begin:end]))
+                position = end
+                continue
             if buffer[position] in b"\r\n":  # some servers end a body with one line break too many
                 position += 1
                 continue
-            item, size = _packet(buffer, position) if buffer[position] == _DOLLAR else _message(buffer, position)
-            if item is None:
+            message, size = _message(buffer, position)
+            if message is None:
                 self._wanted = size
                 break
             position += size
-            found.append(item)
+            found.append(message)
         self._buffer = bytearray(buffer[position:])
         return found
 
 
-def _packet(buffer: bytes, position: int) -> tuple[Packet | None, int]:
-    """The packet and its size; None and the size that is wanted while it is not whole."""
-    if len(buffer) - position < _FRAME_HEADER:
-        return None, _FRAME_HEADER
-    size = int.from_bytes(buffer[position + 2 : position + 4], "big")
-    end = position + _FRAME_HEADER + size
-    if len(buffer) < end:
-        return None, _FRAME_HEADER + size
-    return Packet(buffer[position + 1], buffer[position + _FRAME_HEADER : end]), _FRAME_HEADER + size
-
-
 def _message(buffer: bytes, position: int) -> tuple[Message | None, int]:
-    """As `_packet`."""
+    """The message and its size; None and the size that is wanted while it is not whole (0: unknown)."""
     _require_text(buffer[position : position + _LONGEST_METHOD])
     end = buffer.find(_END, position, position + MAX_HEAD + len(_END))
     if end < 0:
         if len(buffer) - position > MAX_HEAD:
             raise WireError("a message without an end")
-        return None, 0  # unknown
+        return None, 0
     start, headers = _head(buffer[position:end])
     size = _content_length(headers)
     body = end + len(_END)

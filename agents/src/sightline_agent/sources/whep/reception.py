@@ -8,10 +8,11 @@ import asyncio
 from collections.abc import Callable
 
 from sightline_agent.media.assembler import Assembler
-from sightline_agent.media.frames import VideoFormat
+from sightline_agent.media.frames import MediaFormat, VideoFormat
 from sightline_agent.media.rtp import RtpPacket
 from sightline_agent.sources.base import Sink, SourceError
 from sightline_agent.sources.ordered import OrderedPackets
+from sightline_agent.sources.whep.sound import Hearing
 from sightline_model.reasons import SourceReason
 
 _WINDOW = 128
@@ -25,8 +26,9 @@ _KEY_FRAME_SECONDS = 15.0
 class Reception:
     """One session's pictures. `wake` is called when whoever runs the session has to look at it."""
 
-    def __init__(self, sink: Sink, wake: Callable[[], None]) -> None:
+    def __init__(self, sink: Sink, wake: Callable[[], None], hearing: Hearing | None = None) -> None:
         self._sink = sink
+        self._hearing = hearing
         self._wake = wake
         self._loop = asyncio.get_running_loop()
         self._assembler = Assembler()
@@ -63,6 +65,8 @@ class Reception:
     def close(self) -> None:
         """Nothing more is delivered."""
         self._ordered.close()
+        if self._hearing is not None:
+            self._hearing.close()
         self.error = self.error or SourceError(SourceReason.IDLE, "the session is over")
 
     def _push(self, packet: RtpPacket, gap: bool) -> None:
@@ -72,11 +76,7 @@ class Reception:
 
     def _deliver(self, now: float) -> None:
         made = self._assembler.take()
-        playable = self._assembler.playable
-        if playable.problem:
-            self._fail(SourceError(SourceReason.CODEC_UNSUPPORTED, f"the WHEP stream has {playable.problem}"))
-            return
-        if not self._assembler.decodable or playable.doubtful:
+        if not self._assembler.known:
             if self._first_at is not None and now - self._first_at > _KEY_FRAME_SECONDS:
                 text = f"the WHEP server sent no key frame in {_KEY_FRAME_SECONDS:g} s"
                 self._fail(SourceError(SourceReason.NO_FRAMES, text))
@@ -85,7 +85,9 @@ class Reception:
             self._broken = False
         if self._told != self._assembler.format:
             self._told = self._assembler.format
-            self._sink.start(self._told)
+            self._sink.start(MediaFormat(self._told, self._hearing.format if self._hearing is not None else None))
+            if self._hearing is not None:
+                self._hearing.begin()
         for chunk in made:
             self._sink.write(chunk)
 

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urljoin
 
@@ -21,6 +22,7 @@ from sightline_agent.media.rtp import RtpPacket
 from sightline_agent.sources import http
 from sightline_agent.sources.base import SourceError
 from sightline_agent.sources.whep.reception import Reception
+from sightline_agent.sources.whep.sound import Hearing
 from sightline_model.problems import ProblemCode
 from sightline_model.reasons import SourceReason
 
@@ -33,6 +35,7 @@ _SDP_TYPE = "application/sdp"
 _JITTER_BUFFER = "_RTCRtpReceiver__jitter_buffer"
 _VIDEO = re.compile(r"^m=video ([0-9]+) ", re.MULTILINE)
 _H264 = re.compile(r"^a=rtpmap:[0-9]+ H264/90000\s*$", re.MULTILINE | re.IGNORECASE)
+_SOUNDS = ("audio/opus", "audio/PCMU", "audio/PCMA")
 _TOKEN = re.compile(r"[!-~]+")
 
 
@@ -57,14 +60,16 @@ class Session:
         """aiortc's word for the state of the connection."""
         return str(self._connection.connectionState)
 
-    async def open(self, reception: Reception) -> None:
-        """Up to the answer; SourceError."""
+    async def open(self, reception: Reception, hearing: Hearing | None = None) -> None:
+        """Up to the answer; SourceError. With `hearing` sound is asked for, too."""
         transceiver = self._connection.addTransceiver("video", direction="recvonly")
         offered = RTCRtpReceiver.getCapabilities("video")
         codecs = offered.codecs if offered is not None else []
         transceiver.setCodecPreferences([c for c in codecs if c.mimeType in ("video/H264", "video/rtx")])
         self._receiver = transceiver.receiver
-        _take_over(self._receiver, reception)
+        _take_over(self._receiver, reception.packet)
+        if hearing is not None:
+            self._listen(hearing)
         await self._connection.setLocalDescription(await self._connection.createOffer())
         answer = await self._post(self._connection.localDescription.sdp)
         try:
@@ -72,6 +77,19 @@ class Session:
         except Exception as error:  # aiortc raises all kinds for an answer that it does not like
             text = f"{IT} gives an answer that makes no sense"
             raise SourceError(SourceReason.PROTOCOL_ERROR, text) from error
+        if hearing is not None:
+            hearing.answered(answer)
+
+    def _listen(self, hearing: Hearing) -> None:
+        def take(packet: RtpPacket) -> bool:
+            hearing.packet(packet)
+            return False
+
+        transceiver = self._connection.addTransceiver("audio", direction="recvonly")
+        offered = RTCRtpReceiver.getCapabilities("audio")
+        codecs = offered.codecs if offered is not None else []
+        transceiver.setCodecPreferences([codec for codec in codecs if codec.mimeType in _SOUNDS])
+        _take_over(transceiver.receiver, take)
 
     async def ask_key_frame(self, ssrc: int) -> None:
         """Send a PLI."""
@@ -136,8 +154,8 @@ def _problem(response: http.Response) -> dict[str, Any]:
 class _Tap:
     """Stands where aiortc's receiver keeps its jitter buffer."""
 
-    def __init__(self, reception: Reception) -> None:
-        self._reception = reception
+    def __init__(self, take: Callable[[RtpPacket], bool]) -> None:
+        self._take = take
 
     def add(self, packet: AiortcPacket) -> tuple[bool, None]:
         """Whether to send a PLI, and never a frame to decode."""
@@ -149,10 +167,10 @@ class _Tap:
             ssrc=packet.ssrc,
             payload=packet.payload,
         )
-        return self._reception.packet(taken), None
+        return self._take(taken), None
 
 
-def _take_over(receiver: RTCRtpReceiver, reception: Reception) -> None:
+def _take_over(receiver: RTCRtpReceiver, take: Callable[[RtpPacket], bool]) -> None:
     if not hasattr(receiver, _JITTER_BUFFER):
         raise RuntimeError("this version of aiortc keeps its jitter buffer elsewhere")
-    setattr(receiver, _JITTER_BUFFER, _Tap(reception))
+    setattr(receiver, _JITTER_BUFFER, _Tap(take))

@@ -1,4 +1,7 @@
-"""The WHEP source: watches another WHEP server, which may well be another Sightline, and passes its H.264 on."""
+"""The WHEP source: watches another WHEP server, which may well be another Sightline, and passes on what it sends.
+
+A server that cannot bear to be asked for sound is asked for pictures alone.
+"""
 
 import asyncio
 
@@ -6,6 +9,7 @@ from sightline_agent.sources.base import Sink, SourceError
 from sightline_agent.sources.credentials import Credentials
 from sightline_agent.sources.whep.reception import Reception
 from sightline_agent.sources.whep.session import IT, Session
+from sightline_agent.sources.whep.sound import Hearing
 from sightline_model.camera import WhepSource as WhepSpec
 from sightline_model.reasons import SourceReason
 
@@ -17,7 +21,9 @@ STALL_SECONDS = 5.0
 class WhepSource:
     """One stream."""
 
-    def __init__(self, spec: WhepSpec, credentials: Credentials | None) -> None:
+    def __init__(self, spec: WhepSpec, credentials: Credentials | None, sound: bool = True) -> None:
+        """`sound`: whether it is asked for."""
+        self._sound = sound
         self._url = spec.url
         self._token = credentials.token if credentials is not None else ""
         self._key_frame_wanted = False
@@ -32,14 +38,25 @@ class WhepSource:
     async def run(self, sink: Sink) -> None:
         """Deliver until cancelled; SourceError when the server fails."""
         patience = _now() + PATIENCE_SECONDS
+        try:
+            await self._watch(sink, patience, self._sound)
+        except _SoundTroubleError:
+            await self._watch(sink, patience, sound=False)
+
+    async def _watch(self, sink: Sink, patience: float, sound: bool) -> None:
         session = self._session = Session(self._url, self._token)
-        reception = Reception(sink, session.changed.set)
+        hearing = Hearing(sink) if sound else None
+        reception = Reception(sink, session.changed.set, hearing)
         try:
             try:
                 async with asyncio.timeout_at(patience):
-                    await session.open(reception)
+                    await session.open(reception, hearing)
             except TimeoutError:
                 raise SourceError(SourceReason.UNREACHABLE, f"{IT} answers too slowly") from None
+            except SourceError as error:
+                if sound and error.reason is SourceReason.PROTOCOL_ERROR:
+                    raise _SoundTroubleError from error
+                raise
             await self._follow(session, reception, patience)
         finally:
             self._session = None
@@ -66,6 +83,10 @@ class WhepSource:
                     await session.changed.wait()
             except TimeoutError:
                 continue  # packets may have come meanwhile
+
+
+class _SoundTroubleError(Exception):
+    """What the server says to an offer with sound makes no sense, or it refuses it."""
 
 
 _NO_WAY = f"{IT} answers, but no way for media to it was found"

@@ -1,0 +1,267 @@
+//! SRTCP for the receiving side: what a viewer says about its reception (RFC 3711 section 3.4, RFC 7714 section 9).
+//!
+//! The replay window is kept here and nowhere else: whatever arrives for an association is opened by its one `Srtcp`.
+
+#![forbid(unsafe_code)]
+
+use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::cipher::{EncryptingKey, EncryptionContext};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::hmac;
+use aws_lc_rs::iv::FixedLength;
+
+use crate::srtp::{KeyDerivation, Profile, SALT_BYTES, SHA1_KEY_BYTES, SrtpError, counter_mode, xor};
+
+const LABEL_ENCRYPTION: u8 = 3;
+const LABEL_AUTHENTICATION: u8 = 4;
+const LABEL_SALT: u8 = 5;
+/// Header and SSRC of the first packet: authenticated, not encrypted.
+const CLEAR_BYTES: usize = 8;
+/// The flag that says whether the packet is encrypted, and the index.
+const INDEX_BYTES: usize = 4;
+const ENCRYPTED: u32 = 1 << 31;
+const GCM_TAG_BYTES: usize = 16;
+const SHA1_TAG_BYTES: usize = 10;
+const WINDOW: u32 = 128;
+/// Each sender of a peer has a window of its own; browsers have one or two.
+const MAX_SENDERS: usize = 16;
+
+enum Cipher {
+    Gcm(LessSafeKey),
+    CounterMode(Box<(EncryptingKey, hmac::Key)>),
+}
+
+/// One sender's newest index, and which of those before it were there.
+struct Window {
+    ssrc: u32,
+    newest: u32,
+    seen: u128,
+}
+
+impl Window {
+    fn is_new(&self, index: u32) -> bool {
+        match self.newest.checked_sub(index) {
+            None => true,
+            Some(age) => age < WINDOW && self.seen >> age & 1 == 0,
+        }
+    }
+
+    fn note(&mut self, index: u32) {
+        if let Some(age) = self.newest.checked_sub(index) {
+            self.seen |= 1 << age;
+        } else {
+            self.seen = self.seen.checked_shl(index - self.newest).unwrap_or(0) | 1;
+            self.newest = index;
+        }
+    }
+}
+
+/// A peer's direction of one association.
+pub struct Srtcp {
+    cipher: Cipher,
+    salt: [u8; SALT_BYTES],
+    windows: Vec<Window>,
+}
+
+impl Srtcp {
+    /// From the master key and salt of the peer.
+    ///
+    /// # Errors
+    /// When their lengths are not the profile's.
+    pub fn new(profile: Profile, master_key: &[u8], master_salt: &[u8]) -> Result<Self, SrtpError> {
+        if master_key.len() != profile.key_bytes() || master_salt.len() != profile.salt_bytes() {
+            return Err(SrtpError);
+        }
+        let derivation = KeyDerivation::new(master_key, master_salt)?;
+        let mut key = [0; 32];
+        let key = &mut key[..profile.key_bytes()];
+        derivation.derive(LABEL_ENCRYPTION, key)?;
+        let mut authentication = [0; SHA1_KEY_BYTES];
+        derivation.derive(LABEL_AUTHENTICATION, &mut authentication)?;
+        let mut salt = [0; SALT_BYTES];
+        derivation.derive(LABEL_SALT, &mut salt[..profile.salt_bytes()])?;
+        let cipher = match profile {
+            Profile::Aes128CmSha1 => Cipher::CounterMode(Box::new((
+                counter_mode(key)?,
+                hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &authentication),
+            ))),
+            Profile::Aes128Gcm => Cipher::Gcm(LessSafeKey::new(UnboundKey::new(&AES_128_GCM, key)?)),
+            Profile::Aes256Gcm => Cipher::Gcm(LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key)?)),
+        };
+        Ok(Self { cipher, salt, windows: Vec::new() })
+    }
+
+    /// Opens a packet in place and gives back what was in it.
+    ///
+    /// # Errors
+    /// When it is not authentic, or was there before.
+    pub fn unprotect<'a>(&mut self, packet: &'a mut [u8]) -> Result<&'a [u8], SrtpError> {
+        let ssrc = word(packet, 4)?;
+        let trailer = match self.cipher {
+            Cipher::Gcm(_) => INDEX_BYTES,
+            Cipher::CounterMode(_) => INDEX_BYTES + SHA1_TAG_BYTES,
+        };
+        let end = packet.len().checked_sub(trailer).filter(|end| *end >= CLEAR_BYTES).ok_or(SrtpError)?;
+        let flagged = word(packet, end)?;
+        let index = flagged & !ENCRYPTED;
+        if self.windows.iter().any(|window| window.ssrc == ssrc && !window.is_new(index)) {
+            return Err(SrtpError);
+        }
+        let length = match &self.cipher {
+            Cipher::Gcm(key) => self.open_gcm(key, packet, end, ssrc, flagged)?,
+            Cipher::CounterMode(keys) => self.open_counter_mode(&keys.0, &keys.1, packet, end, ssrc, flagged)?,
+        };
+        self.note(ssrc, index)?;
+        Ok(&packet[..length])
+    }
+
+    fn note(&mut self, ssrc: u32, index: u32) -> Result<(), SrtpError> {
+        if let Some(window) = self.windows.iter_mut().find(|window| window.ssrc == ssrc) {
+            window.note(index);
+        } else if self.windows.len() < MAX_SENDERS {
+            self.windows.push(Window { ssrc, newest: index, seen: 1 });
+        } else {
+            return Err(SrtpError);
+        }
+        Ok(())
+    }
+
+    /// RFC 7714 section 9: the tag lies before the index, which is authenticated with the header.
+    fn open_gcm(
+        &self,
+        key: &LessSafeKey,
+        packet: &mut [u8],
+        end: usize,
+        ssrc: u32,
+        flagged: u32,
+    ) -> Result<usize, SrtpError> {
+        let plain = end.checked_sub(GCM_TAG_BYTES).filter(|plain| *plain >= CLEAR_BYTES).ok_or(SrtpError)?;
+        let mut iv = [0; 12];
+        iv[2..6].copy_from_slice(&ssrc.to_be_bytes());
+        iv[8..].copy_from_slice(&(flagged & !ENCRYPTED).to_be_bytes());
+        xor(&mut iv, &self.salt);
+        let nonce = Nonce::assume_unique_for_key(iv);
+        let clear = if flagged & ENCRYPTED == 0 { plain } else { CLEAR_BYTES };
+        let mut known = Vec::with_capacity(clear + INDEX_BYTES);
+        known.extend_from_slice(&packet[..clear]);
+        known.extend_from_slice(&flagged.to_be_bytes());
+        key.open_in_place(nonce, Aad::from(&known), &mut packet[clear..end])?;
+        Ok(plain)
+    }
+
+    /// RFC 3711 section 3.4: the tag lies at the end, over everything before it.
+    fn open_counter_mode(
+        &self,
+        key: &EncryptingKey,
+        authentication: &hmac::Key,
+        packet: &mut [u8],
+        end: usize,
+        ssrc: u32,
+        flagged: u32,
+    ) -> Result<usize, SrtpError> {
+        let (covered, tag) = packet.split_at_mut(end + INDEX_BYTES);
+        let right = hmac::sign(authentication, covered);
+        verify_slices_are_equal(&right.as_ref()[..SHA1_TAG_BYTES], tag).map_err(|_| SrtpError)?;
+        if flagged & ENCRYPTED != 0 {
+            let mut iv = [0; 16];
+            iv[4..8].copy_from_slice(&ssrc.to_be_bytes());
+            iv[10..14].copy_from_slice(&(flagged & !ENCRYPTED).to_be_bytes());
+            xor(&mut iv, &self.salt);
+            let context = EncryptionContext::Iv128(FixedLength::from(iv));
+            // In counter mode both directions are the same.
+            key.less_safe_encrypt(&mut covered[CLEAR_BYTES..end], context)?;
+        }
+        Ok(end)
+    }
+}
+
+fn word(packet: &[u8], at: usize) -> Result<u32, SrtpError> {
+    let bytes = packet.get(at..at + 4).ok_or(SrtpError)?;
+    Ok(u32::from_be_bytes(bytes.try_into().map_err(|_| SrtpError)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PROFILES: [Profile; 3] = [Profile::Aes128CmSha1, Profile::Aes128Gcm, Profile::Aes256Gcm];
+    const REPORT: [u8; 16] = [0x80, 201, 0, 3, 0, 0, 0, 9, 1, 2, 3, 4, 5, 6, 7, 8];
+
+    fn fresh(profile: Profile) -> Srtcp {
+        Srtcp::new(profile, &[7; 32][..profile.key_bytes()], &[9; 14][..profile.salt_bytes()]).unwrap()
+    }
+
+    /// The sending side, for these tests alone.
+    fn seal(profile: Profile, plain: &[u8], index: u32) -> Vec<u8> {
+        let keys = fresh(profile);
+        let ssrc = word(plain, 4).unwrap();
+        let flagged = index | ENCRYPTED;
+        let mut packet = plain.to_vec();
+        match &keys.cipher {
+            Cipher::Gcm(key) => {
+                let mut iv = [0; 12];
+                iv[2..6].copy_from_slice(&ssrc.to_be_bytes());
+                iv[8..].copy_from_slice(&index.to_be_bytes());
+                xor(&mut iv, &keys.salt);
+                let known = [&plain[..8], &flagged.to_be_bytes()].concat();
+                let nonce = Nonce::assume_unique_for_key(iv);
+                let tag = key.seal_in_place_separate_tag(nonce, Aad::from(known), &mut packet[8..]).unwrap();
+                packet.extend_from_slice(tag.as_ref());
+                packet.extend_from_slice(&flagged.to_be_bytes());
+            }
+            Cipher::CounterMode(both) => {
+                let mut iv = [0; 16];
+                iv[4..8].copy_from_slice(&ssrc.to_be_bytes());
+                iv[10..14].copy_from_slice(&index.to_be_bytes());
+                xor(&mut iv, &keys.salt);
+                let context = EncryptionContext::Iv128(FixedLength::from(iv));
+                both.0.less_safe_encrypt(&mut packet[8..], context).unwrap();
+                packet.extend_from_slice(&flagged.to_be_bytes());
+                let tag = hmac::sign(&both.1, &packet);
+                packet.extend_from_slice(&tag.as_ref()[..SHA1_TAG_BYTES]);
+            }
+        }
+        packet
+    }
+
+    #[test]
+    fn what_was_sealed_is_opened_once() {
+        for profile in PROFILES {
+            let mut keys = fresh(profile);
+            for index in [1, 2, 5, 3, 4, 200, 150] {
+                let mut packet = seal(profile, &REPORT, index);
+                assert_ne!(packet[8..16], REPORT[8..]);
+                let mut again = packet.clone();
+                assert_eq!(keys.unprotect(&mut packet), Ok(&REPORT[..]));
+                assert_eq!(keys.unprotect(&mut again), Err(SrtpError), "a replay");
+            }
+            assert_eq!(keys.unprotect(&mut seal(profile, &REPORT, 6)), Err(SrtpError), "too old");
+        }
+    }
+
+    #[test]
+    fn no_damage_is_believed_and_none_counts() {
+        for profile in PROFILES {
+            let mut keys = fresh(profile);
+            let whole = seal(profile, &REPORT, 7);
+            for at in 0..whole.len() {
+                assert!(keys.unprotect(&mut whole[..at].to_vec()).is_err());
+                let mut packet = whole.clone();
+                packet[at] ^= 0x10;
+                assert!(keys.unprotect(&mut packet).is_err());
+            }
+            assert!(keys.unprotect(&mut whole.clone()).is_ok());
+        }
+    }
+
+    #[test]
+    fn senders_have_windows_of_their_own_and_are_bounded() {
+        let mut keys = fresh(Profile::Aes128Gcm);
+        for sender in 0..=MAX_SENDERS as u8 {
+            let mut report = REPORT;
+            report[7] = sender;
+            let opened = keys.unprotect(&mut seal(Profile::Aes128Gcm, &report, 1)).is_ok();
+            assert_eq!(opened, usize::from(sender) < MAX_SENDERS);
+        }
+    }
+}
