@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sightline_kube.cache import Cache, Key
 from sightline_kube.cluster import EventType, Listing, Obj, WatchEvent
-from sightline_kube.kinds import CAMERA, POD
+from sightline_kube.kinds import CAMERA, NODE, POD
 from sightline_kube.memory import MemoryCluster
 from sightline_kube.shelf import TOMBSTONES
 from tests.helpers.kube_objects import camera, labelled
@@ -175,6 +175,19 @@ def test_managed_fields_are_not_held(cache: Cache) -> None:
     assert held is not None
     assert "managedFields" not in held["metadata"]
     assert "managedFields" in obj["metadata"]  # what was handed in is not touched
+
+
+def test_the_images_of_nodes_are_not_held() -> None:
+    """They are most of a Node, which has many of them and is told again every few minutes."""
+    nodes = Cache([NODE])
+    addresses = [{"type": "InternalIP", "address": "10.0.0.1"}]
+    status = {"nodeInfo": {}, "images": [{"names": ["a"]}], "addresses": addresses}
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n", "resourceVersion": "1"}, "status": status}
+    nodes.observe(NODE, ADDED, node)
+    held = nodes.get(NODE, "", "n")
+    assert held is not None
+    assert held["status"].keys() == {"nodeInfo", "addresses"}
+    assert "images" in status  # what was handed in is not touched
 
 
 def test_tombstones_are_bounded(cache: Cache) -> None:

@@ -16,7 +16,7 @@ from sightline_model.tokens import Signer, generate_private_key_pem, verify
 from sightline_operator import agents, build
 from sightline_operator.agents import AgentTarget, HttpAgentLinks
 from sightline_operator.errors import AgentCallError
-from sightline_operator.facts import LinkState
+from sightline_operator.facts import UNREADABLE, LinkState
 from sightline_operator.heard import News
 from tests.operator.samples import facts, plan_of, report, session_report
 
@@ -155,6 +155,16 @@ async def test_refusals_are_told_in_words() -> None:
         assert not here.state.connected
         server.status = 200
         await until(lambda: here.state.connected)
+
+
+async def test_an_agent_without_an_event_stream_is_of_another_version() -> None:
+    async with linked() as (server, here):
+        server.status = 404
+        await until(lambda: here.state.connected or bool(here.state.error))
+        if here.state.connected:
+            server.streams[0].put_nowait(None)
+        await until(lambda: here.state.error == UNREADABLE)
+        assert not here.state.connected
 
 
 async def test_a_config_is_put_and_read_back() -> None:

@@ -63,7 +63,7 @@ def test_pod() -> None:
         "metadata": {
             "name": "camera-gate-abc",
             "namespace": "site",
-            "labels": LABELS,
+            "labels": {**LABELS, names.AGENT_LABEL: "camera-gate-abc"},
             "annotations": {"sightline.dev/class-hash": build.class_hash(plan())},
             "ownerReferences": [OWNER],
         },
@@ -72,6 +72,19 @@ def test_pod() -> None:
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "terminationGracePeriodSeconds": 10,
+            "topologySpreadConstraints": [
+                {
+                    "maxSkew": 1,
+                    "topologyKey": "kubernetes.io/hostname",
+                    "whenUnsatisfiable": "ScheduleAnyway",
+                    "labelSelector": {
+                        "matchLabels": {
+                            "app.kubernetes.io/managed-by": "sightline-operator",
+                            "app.kubernetes.io/component": "agent",
+                        }
+                    },
+                }
+            ],
             "securityContext": {
                 "runAsNonRoot": True,
                 "runAsUser": 65532,
@@ -176,6 +189,29 @@ def test_every_source_gets_its_credentials(source: dict[str, Any]) -> None:
     assert spec["containers"][0]["volumeMounts"][-1]["mountPath"] == "/etc/sightline/credentials/main"
 
 
+def test_each_quality_gets_its_own_credentials() -> None:
+    profiles = [
+        {"name": "sd", "source": {"rtsp": {"url": "rtsp://camera.example/two", "credentialsRef": {"name": "login"}}}},
+        {"name": "tiny", "source": {"testPattern": {}}},
+    ]
+    made = plan({"profiles": profiles})
+    spec = build.agent_pod(made, "abc")["spec"]
+    assert spec["volumes"][-1] == {
+        "name": "credentials-sd",
+        "secret": {"secretName": "login", "defaultMode": 0o440, "optional": False},
+    }
+    assert spec["containers"][0]["volumeMounts"][-1] == {
+        "name": "credentials-sd",
+        "mountPath": "/etc/sightline/credentials/sd",
+        "readOnly": True,
+    }
+    assert [profile.name for profile in build.agent_config(made).profiles] == ["sd", "tiny"]
+    # Qualities that need no Secret are news for the agent, but no reason for another pod.
+    assert build.pod_hash(plan({"profiles": profiles[1:]})) == build.pod_hash(plan())
+    assert build.pod_hash(made) != build.pod_hash(plan())
+    assert build.class_hash(made) == build.class_hash(plan())
+
+
 def test_config_secret() -> None:
     config = build.agent_config(plan())
     made = build.config_secret(plan(), config)
@@ -183,9 +219,13 @@ def test_config_secret() -> None:
     assert json.loads(text) == {
         "camera": {"namespace": "site", "name": "gate", "uid": "u-1"},
         "source": {"rtsp": {"url": "rtsp://camera.example/one", "transport": "Auto"}},
+        "profiles": [],
+        "audio": "Auto",
+        "transcode": "Auto",
         "lifecycle": {"start": "OnDemand", "idleTimeout": 30.0, "startTimeout": 10.0, "connectTimeout": 20.0},
         "maxViewers": 500,
         "advertise": [],
+        "ownAddresses": True,
         "tokenKeys": [KEY],
         "revision": config.revision,
     }

@@ -48,7 +48,7 @@ def test_three_children_and_few_status_writes() -> None:
             await here.ready()
             await here.settled()
             applied = [call[1] for call in here.recording.calls if call[0] == "apply"]
-            assert applied == ["Secret", "Service", "Pod"]
+            assert applied == ["Secret", "Service", "Pod", "PodDisruptionBudget"]  # the last one is the namespace's
             assert here.recording.count("replace_status", "Camera") <= 4
 
     run(main)
@@ -243,10 +243,9 @@ def test_failed_pods_are_replaced_later_each_time() -> None:
                 await until(partial(another, here, pod), 200)
                 waits.append(loop.time() - began)
                 await here.settled()
-            assert waits == sorted(waits)
             assert waits[0] < 1
-            assert 1 < waits[1] < 4
-            assert 6 < waits[3] < 12
+            assert waits[1] < 3
+            assert 3 <= waits[3] < 9  # 8 s, less up to half; times of pods are whole seconds
 
     run(main)
 
@@ -260,7 +259,7 @@ def test_a_pod_that_the_api_server_refuses_is_told() -> None:
 
             here.recording.fail = fail
             await here.add_camera()
-            await until(lambda: reason_is(here, "AgentReady", "PodRefused"))
+            await until(lambda: reason_is(here, "AgentReady", "QuotaExceeded"))
             assert "exceeded quota" in (await here.condition("AgentReady"))[2]
             await here.settled(120)
             here.recording.calls.clear()

@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 
 from sightline_model import names
+from sightline_model.agent import SourceReport
 from sightline_model.camera import CameraStatus, Phase
 from sightline_model.conditions import Condition
 from sightline_model.reasons import ConditionStatus, SourceReason
 from sightline_operator import build, pods
-from sightline_operator.decide import Decision, covers, decide
+from sightline_operator.decide import Decision, decide
+from sightline_operator.drift import covers
 from sightline_operator.facts import CameraFacts, ConfigWrite, LinkState
 from tests.operator.samples import (
     NOW,
@@ -181,15 +183,23 @@ def test_a_pod_that_failed_again_is_replaced_later() -> None:
     given = well(pods=(pod(status=status, annotations=annotations),), links={})
     decision = decide(given, NOW)
     assert kinds(decision) == []
-    assert decision.requeue_after == pytest.approx(3.0)
+    assert decision.requeue_after is not None
+    assert 1.0 <= decision.requeue_after <= 3.0  # 4 s, less up to half, and one is over
     later = decide(given, ago(-3))
     assert later.new_pod[1]["metadata"]["annotations"]["sightline.dev/attempt"] == "3"
 
 
-def test_a_refusal_is_told() -> None:
-    decision = decide(facts(refusal="Pod camera-gate: exceeded quota."), NOW)
-    assert verdict(decision, "AgentReady") == ("False", "PodRefused")
-    assert "exceeded quota" in condition(decision, "AgentReady").message
+@pytest.mark.parametrize(
+    ("refusal", "reason", "words"),
+    [
+        ("Pod camera-gate: exceeded quota: pods, limited: pods=1.", "QuotaExceeded", "limited: pods=1. Raise it"),
+        ('Pod camera-gate: violates PodSecurity "restricted".', "PodRefused", 'violates PodSecurity "restricted".'),
+    ],
+)
+def test_a_refusal_is_told(refusal: str, reason: str, words: str) -> None:
+    decision = decide(facts(refusal=refusal), NOW)
+    assert verdict(decision, "AgentReady") == ("False", reason)
+    assert words in condition(decision, "AgentReady").message
     assert decision.status
     assert decision.status.phase is Phase.DEGRADED
 
@@ -318,7 +328,8 @@ def test_terminating_pods_count_as_gone() -> None:
 def test_a_pause_changes_nothing_but_the_status() -> None:
     decision = decide(facts(camera=camera(annotations={names.PAUSE_ANNOTATION: "true"})), NOW)
     assert (kinds(decision), decision.delete) == ([], ())
-    assert decision.status
+    assert verdict(decision, "Accepted") == ("True", "Paused")
+    assert names.PAUSE_ANNOTATION in condition(decision, "Accepted").message
 
 
 def test_children_of_a_former_camera_are_cleared_first() -> None:
@@ -413,6 +424,8 @@ def test_a_config_is_not_written_again_where_it_cannot_be_the_cause(status: dict
         ({"a": [1, 2]}, {"a": [1]}, False),
         ({"a": None}, {"a": {}}, False),
         ({}, {}, True),
+        ({"selector": {"x": "1"}, "y": 2}, {"selector": {"x": "1"}}, True),
+        ({"selector": {"x": "1", "y": "2"}}, {"selector": {"x": "1"}}, False),
     ],
 )
 def test_covers(found: Any, desired: Any, expected: bool) -> None:
@@ -436,6 +449,21 @@ def test_numbers_are_rounded() -> None:
     assert source
     assert (source.fps, source.bitrate, source.keyframe_interval) == (30, 4_100_000, "2s")
     assert source.last_frame_time == NOW
+
+
+def test_further_qualities_are_shown_and_make_the_camera_live() -> None:
+    sd = SourceReport(profile="sd", reason=SourceReason.STREAMING, video_codec="H264", width=640, height=360, fps=25)
+    tiny = SourceReport(profile="tiny", reason=SourceReason.NOT_FOUND, last_error="NotFound: no such stream")
+    said = report(SourceReason.IDLE).model_copy(update={"profiles": [sd, tiny]})
+    status = decide(well(links={"camera-gate-one": link(report=said)}), NOW).status
+    assert isinstance(status, CameraStatus)
+    assert status.live
+    assert [(one.name, one.state, one.width, one.last_error) for one in status.profiles] == [
+        ("sd", "Streaming", 640, ""),
+        ("tiny", "NotFound", 0, "NotFound: no such stream"),
+    ]
+    assert status.source is not None
+    assert status.source.profile == "main"
 
 
 def test_lost_agents_have_no_viewers_and_no_numbers() -> None:

@@ -71,6 +71,22 @@ def test_sessions_are_merged_and_a_snapshot_replaces_them() -> None:
     assert heard.state.sessions == {}
 
 
+def test_a_further_quality_is_heard_of_beside_the_main_source() -> None:
+    heard = connected()
+    said = heard.state.report
+    assert said is not None
+    for reason in (SourceReason.CONNECTING, SourceReason.STREAMING):
+        assert heard.take(SourceEvent(source=SourceReport(profile="sd", reason=reason)), NOW) == News(camera=True)
+    heard.take(SourceEvent(source=SourceReport(profile="tiny")), NOW)
+    known = heard.state.report
+    assert known is not None
+    assert known.source == said.source
+    assert [(one.profile, one.reason) for one in known.profiles] == [
+        ("sd", SourceReason.STREAMING),
+        ("tiny", SourceReason.IDLE),
+    ]
+
+
 def test_ended_sessions_are_forgotten_after_a_while() -> None:
     heard = connected()
     heard.take(SessionEvent(session=session_report(SessionPhase.ENDED)), NOW)
@@ -107,3 +123,28 @@ def test_a_loss_is_news_once() -> None:
     heard.snapshot(report(), NOW + timedelta(seconds=5))
     assert (heard.state.connected, heard.state.error) == (True, "")
     assert heard.state.changed_at == NOW + timedelta(seconds=5)
+
+
+def test_since_when_an_agent_has_no_sessions() -> None:
+    heard = Heard(ago(100))
+    heard.snapshot(report(), ago(90))
+    assert heard.state.idle_since == ago(90)
+    heard.take(SessionEvent(session=session_report(SessionPhase.CONNECTING)), ago(80))
+    assert heard.state.idle_since is None
+    heard.take(SessionEvent(session=session_report(SessionPhase.ENDED)), ago(70))
+    heard.take(SessionEvent(session=session_report(SessionPhase.ENDED)), ago(60))
+    assert heard.state.idle_since == ago(70)
+    heard.lost("gone", ago(50))
+    heard.snapshot(report(), ago(40))
+    assert heard.state.idle_since == ago(70)
+
+
+def test_since_when_a_source_fails() -> None:
+    heard = Heard(ago(100))
+    heard.snapshot(report(SourceReason.STREAMING), ago(90))
+    assert heard.state.source_failed_at is None
+    for reason, moment in ((SourceReason.STALLED, ago(80)), (SourceReason.UNREACHABLE, ago(70))):
+        heard.take(SourceEvent(source=SourceReport(reason=reason)), moment)
+        assert heard.state.source_failed_at == ago(80)
+    heard.take(SourceEvent(source=SourceReport(reason=SourceReason.STREAMING)), ago(60))
+    assert heard.state.source_failed_at is None

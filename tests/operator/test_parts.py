@@ -132,6 +132,25 @@ def test_the_reaper_tries_again_after_a_failure() -> None:
     run(main)
 
 
+def test_the_reaper_deletes_once_however_late_the_watch_is() -> None:
+    async def main() -> None:
+        recording = Recording(MemoryCluster(clock=now))
+        (uid,) = await _sessions(recording._inner, 1)
+        reaper = Reaper(recording, now)
+        ended = now()
+        task = asyncio.ensure_future(reaper.run())
+        for _ in range(3):  # looks at a session whose deletion has not been seen yet
+            reaper.schedule(("default", "s-0"), uid, ended)
+            await asyncio.sleep(1)
+        assert recording.count("delete", "StreamSession") == 1
+        reaper.forget(("default", "s-0"))
+        assert len(reaper) == 0
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run(main)
+
+
 def test_the_sweep_finds_what_no_event_told() -> None:
     async def main() -> None:
         async with world() as here:

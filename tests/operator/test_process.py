@@ -169,7 +169,7 @@ def test_kopf_writes_nothing_and_sees_only_ours() -> None:
     assert settings.persistence.finalizer == "sightline.dev/operator"
     selectors = {str(value) for value in settings.watching.label_selectors.values()}
     assert selectors == {"app.kubernetes.io/managed-by=sightline-operator"}
-    assert len(settings.watching.label_selectors) == 2
+    assert len(settings.watching.label_selectors) == 3
     registry = handlers.registry_for(Cache(KINDS))
-    assert len(registry._watching.get_all_handlers()) == 5
+    assert len(registry._watching.get_all_handlers()) == 7
     assert not registry._changing.get_all_handlers()

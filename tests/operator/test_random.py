@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sightline_kube.cluster import Obj
 from sightline_kube.errors import ClusterError, ConflictError, NotFoundError, UnavailableError
-from sightline_kube.kinds import CAMERA, CAMERA_CLASS, POD, SECRET, SERVICE, STREAM_SESSION, Kind
+from sightline_kube.kinds import CAMERA, CAMERA_CLASS, NODE, POD, SECRET, SERVICE, STREAM_SESSION, Kind
 from sightline_model.reasons import EndReason, SourceReason
 from sightline_model.session import SessionPhase
 from sightline_operator import pods
@@ -18,6 +18,7 @@ from tests.operator.virtualtime import run, until
 from tests.operator.world import World, decoded, evicted_status, world
 
 CAMERAS = ("gate", "yard")
+REFUSED = [{"name": "tv", "srt": {"url": "srt://host:1"}}]
 Action = Callable[[World, str], Awaitable[None]]
 
 
@@ -40,11 +41,11 @@ async def edit_image(here: World, name: str) -> None:
 
 
 async def refuse(here: World, name: str) -> None:
-    await here.cluster.merge_patch(CAMERA, "default", name, {"spec": {"transcode": "Auto"}})
+    await here.cluster.merge_patch(CAMERA, "default", name, {"spec": {"outputs": REFUSED}})
 
 
 async def accept(here: World, name: str) -> None:
-    await here.cluster.merge_patch(CAMERA, "default", name, {"spec": {"transcode": "Never"}})
+    await here.cluster.merge_patch(CAMERA, "default", name, {"spec": {"outputs": []}})
 
 
 async def crash(here: World, name: str) -> None:
@@ -96,6 +97,24 @@ async def hang_up(here: World, name: str) -> None:
             agent.set_session(sid, SessionPhase.ENDED, EndReason.HANGUP)
 
 
+async def rest(here: World, name: str) -> None:
+    change = {"spec": {"lifecycle": {"scaleToZeroAfter": "20s"}}}
+    await here.cluster.merge_patch(CAMERA, "default", name, change)
+
+
+async def stay(here: World, name: str) -> None:
+    change = {"spec": {"lifecycle": {"scaleToZeroAfter": "Never"}}}
+    await here.cluster.merge_patch(CAMERA, "default", name, change)
+
+
+async def drain(here: World, name: str) -> None:
+    """The node that agents run on is cordoned, and there is another one."""
+    left = here.kubelet.node
+    here.kubelet.node = f"node-{len((await here.cluster.list(NODE)).items) + 2}"
+    cordoned = {"metadata": {"name": left}, "spec": {"unschedulable": True}}
+    await here.cluster.create({"apiVersion": "v1", "kind": "Node", **cordoned})
+
+
 async def restart(here: World, name: str) -> None:
     await here.restart()
 
@@ -119,6 +138,9 @@ ACTIONS: list[Action] = [
     source_fails,
     watch,
     hang_up,
+    rest,
+    stay,
+    drain,
     restart,
     pass_time,
 ]
@@ -146,11 +168,17 @@ async def check(here: World) -> None:
                 with pytest.raises(NotFoundError):
                     await here.cluster.get(kind, "default", f"camera-{name}")
             continue
-        if camera["spec"].get("transcode") == "Auto":
+        if camera["spec"].get("outputs"):
             assert (await here.condition("Accepted", name))[:2] == ("False", "NotSupportedYet")
             continue
+        assert await here.is_ready(name), camera["status"]
+        if await _rests(here, name):
+            continue
         secret = decoded(await _secret(here, name))
+        if await _rests(here, name):
+            continue  # its pod was replaced for the Secret, and nobody watches
         (pod,) = await here.pods(name)
+        assert pods.node(pod) == here.kubelet.node
         image = (await here.cluster.get(CAMERA_CLASS, None, "default"))["spec"].get("agent", {}).get("image")
         assert pod["spec"]["containers"][0]["image"] == (image or "agent:1")
         assert await here.is_ready(name), camera["status"]
@@ -170,6 +198,15 @@ async def check(here: World) -> None:
     here.recording.calls.clear()
     await asyncio.sleep(400)
     assert here.recording.calls == []
+
+
+async def _rests(here: World, name: str) -> bool:
+    """Whether the camera has given its pod back, as it may."""
+    if await here.pods(name):
+        return False
+    assert (await here.condition("AgentReady", name))[1] == "ScaledToZero"
+    assert (await here.camera(name))["spec"]["lifecycle"]["scaleToZeroAfter"] != "Never"
+    return True
 
 
 async def _secret(here: World, name: str) -> Obj:

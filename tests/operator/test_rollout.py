@@ -3,9 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline_operator.rollout import Rollouts
+from sightline_operator.rollout import Rollouts, Standing
 
-A, B, C = ("site", "a"), ("site", "b"), ("site", "c")
+A, B, C, D = ("site", "a"), ("site", "b"), ("site", "c"), ("site", "d")
 
 
 def test_one_at_a_time_and_the_next_is_named() -> None:
@@ -14,10 +14,11 @@ def test_one_at_a_time_and_the_next_is_named() -> None:
     assert not rollouts.may_begin("default", B, 0, 1)
     assert not rollouts.may_begin("default", C, 0, 1)
     assert rollouts.may_begin("default", A, 0, 1)
-    assert rollouts.done(A) == B
+    assert rollouts.standing("default") == Standing((A,), 2, 0)
+    assert rollouts.done(A) == (B,)
     assert rollouts.may_begin("default", B, 0, 1)
-    assert rollouts.done(C) is None
-    assert rollouts.done(B) is None
+    assert rollouts.done(C) == ()
+    assert rollouts.done(B) == ()
     assert rollouts._classes == {}
 
 
@@ -26,7 +27,8 @@ def test_watched_cameras_let_idle_ones_go_first() -> None:
     assert not rollouts.may_begin("default", A, 3, 1)
     assert rollouts.may_begin("default", B, 0, 1)
     assert not rollouts.may_begin("default", A, 3, 1)
-    assert rollouts.done(B) == A
+    assert rollouts.standing("default") == Standing((B,), 1, 1)
+    assert rollouts.done(B) == (A,)
     assert rollouts.may_begin("default", A, 3, 1)
 
 
@@ -41,8 +43,19 @@ def test_a_named_camera_that_needs_no_move_any_more_passes_its_turn_on() -> None
     rollouts.under_way("default", A)
     for camera in (B, C):
         assert not rollouts.may_begin("default", camera, 0, 1)
-    assert rollouts.done(A) == B
-    assert rollouts.done(B) == C
+    assert rollouts.done(A) == (B,)
+    assert rollouts.done(B) == (C,)
+
+
+def test_as_many_as_may_be_unavailable_move_at_a_time() -> None:
+    rollouts = Rollouts()
+    assert [rollouts.may_begin("default", camera, 0, 2) for camera in (A, B, C, D)] == [True, True, False, False]
+    assert rollouts.done(A) == (C,)
+    assert rollouts.may_begin("default", C, 0, 2)
+    assert rollouts.classes_of(D) == ("default",)
+    assert rollouts.done(C) == (D,)
+    assert rollouts.done(B) == (D,)
+    assert rollouts.standing("other") == Standing()
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=12), st.integers(1, 3))

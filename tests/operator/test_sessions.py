@@ -66,6 +66,12 @@ def test_a_public_address_comes_before_the_service() -> None:
     assert status_of(decide(given, NOW)).endpoint == "https://watch.example/v1/namespaces/site/cameras/gate/whep"
 
 
+def test_the_endpoint_names_the_quality() -> None:
+    made = session()
+    made["spec"]["profile"] = "sd"
+    assert status_of(decide(session_facts(agent(), session=made), NOW)).endpoint.endswith("/whep?profile=sd")
+
+
 def test_a_session_made_with_kubectl_is_granted_by_kubernetes() -> None:
     made = session()
     made["metadata"]["labels"] = {}

@@ -10,6 +10,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from string import ascii_lowercase
 from typing import Any
 
 from sightline_kube.cache import Cache, Feed
@@ -35,6 +36,7 @@ from sightline_operator.core import KINDS, Operator
 from sightline_operator.errors import AgentCallError
 from sightline_operator.facts import LinkState, Options
 from sightline_operator.heard import Heard, News
+from sightline_operator.probe import Prober
 from tests.operator.virtualtime import now, until
 
 MUTATING = frozenset({"create", "apply", "replace", "merge_patch", "replace_status", "delete"})
@@ -172,9 +174,10 @@ class FakeLinks:
             raise AgentCallError("no answer")
         heard = self._heard[target.key]
         heard.pushed(config.revision, now())
+        if config.source != agent.config.source:
+            agent.source = SourceReport()
         agent.config = config
         agent.configs.append(config.revision)
-        agent.source = SourceReport()
         self._tell(target, heard.snapshot(agent.report(), now()))
 
     async def end_session(self, namespace: str, pod: str, session: str, reason: EndReason) -> None:
@@ -235,6 +238,7 @@ class Kubelet:
         self.hold = False
         """While True, new pods stay pending."""
         self.start_seconds = 0.5
+        self.node = "node-1"
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -271,7 +275,7 @@ class Kubelet:
     async def _start(self, pod: Obj) -> None:
         metadata = pod["metadata"]
         bound = await self._cluster.merge_patch(
-            POD, metadata["namespace"], metadata["name"], {"spec": {"nodeName": "node-1"}}
+            POD, metadata["namespace"], metadata["name"], {"spec": {"nodeName": self.node}}
         )
         await asyncio.sleep(self.start_seconds)
         await self._launch(bound)
@@ -304,8 +308,13 @@ class Kubelet:
         self._links.started(_ip(pod), agent)
 
     async def write(self, pod: Obj, status: dict[str, Any]) -> None:
-        fresh = await self._cluster.get(POD, pod["metadata"]["namespace"], pod["metadata"]["name"])
-        await self._cluster.replace_status({**fresh, "status": status})
+        while True:
+            fresh = await self._cluster.get(POD, pod["metadata"]["namespace"], pod["metadata"]["name"])
+            try:
+                await self._cluster.replace_status({**fresh, "status": status})
+            except ConflictError:
+                continue
+            return
 
     async def crash(self, namespace: str, name: str) -> None:
         """The process is killed, and the container started again."""
@@ -359,10 +368,12 @@ class World:
     recording: Recording
     links: FakeLinks
     kubelet: Kubelet
+    prober: Prober | None = field(init=False, default=None)
+    """For the next operator."""
     cache: Cache = field(init=False)
     operator: Operator = field(init=False)
     _letters: Iterator[str] = field(
-        default_factory=lambda: ("".join(letter) for letter in itertools.product("abcdef", repeat=3))
+        default_factory=lambda: ("".join(letter) for letter in itertools.product(ascii_lowercase, repeat=3))
     )
     _feed: Feed = field(init=False)
     _task: asyncio.Future[None] = field(init=False)
@@ -378,6 +389,7 @@ class World:
             Options(agent_image="agent:1", token_keys=({"kty": "OKP", "kid": "k1"},)),
             clock=now,
             suffix=lambda: next(self._letters),
+            prober=self.prober,
         )
         self._feed = Feed(self.cluster, self.cache, KINDS)
         self._feed.start()

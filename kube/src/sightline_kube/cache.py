@@ -19,6 +19,7 @@ from sightline_kube.errors import ClusterError, GoneError, UnavailableError
 from sightline_kube.kinds import Kind
 from sightline_kube.objects import labels_match, name_of, namespace_of, version_of
 from sightline_kube.shelf import Shelf
+from sightline_kube.words import Words
 from sightline_model.names import CAMERA_LABEL
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,8 @@ Subscriber = Callable[[Key, Obj | None, Obj | None], None]
 class Cache:
     """Objects by key. Look-ups by label scan one namespace, or one index entry for the labels in `indexed`.
 
-    `namespaces` are those that the cache is fed from; none: all. Objects are held without `metadata.managedFields`.
+    `namespaces` are those that the cache is fed from; none: all. Objects are held without `metadata.managedFields`, and
+    Nodes without their long list of images.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Cache:
         self._scopes: frozenset[str | None] = frozenset(namespaces or ()) or frozenset([None])
         self._listed: set[tuple[Kind, str | None]] = set()
         self._subscribers: list[Subscriber] = []
+        self._words = Words()
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """Tell `subscriber` of every change from now on."""
@@ -141,7 +144,7 @@ class Cache:
         return len(gone)
 
     def _put(self, kind: Kind, before: Obj | None, obj: Obj) -> None:
-        now = _slim(obj)
+        now: Obj = self._words.shared(_slim(obj))
         self._shelves[kind].put(now, before)
         self._tell(kind, before, now)
 
@@ -157,7 +160,9 @@ class Cache:
 
 
 def _slim(obj: Obj) -> Obj:
-    metadata = obj["metadata"]
+    metadata, status = obj["metadata"], obj.get("status") or {}
+    if "nodeInfo" in status:
+        obj = {**obj, "status": {key: value for key, value in status.items() if key != "images"}}
     if "managedFields" not in metadata:
         return obj
     return {**obj, "metadata": {key: value for key, value in metadata.items() if key != "managedFields"}}

@@ -34,6 +34,8 @@ KEYED: Mapping[str, tuple[str, ...]] = {
 }
 SETS = frozenset({"finalizers", "pullSecrets", "advertise", "protocols"})
 """Lists of scalars whose items have owners of their own."""
+ATOMIC = frozenset({"selector", "nodeSelector"})
+"""Maps that are one value: whoever applies them applies all of them."""
 
 _SYSTEM = frozenset(
     {
@@ -121,12 +123,16 @@ def _is_merge_key(path: Path) -> bool:
     return any(key == path[-1] for key, _ in path[-2])
 
 
+def _is_atomic(path: Path) -> bool:
+    return bool(path) and path[-1] in ATOMIC
+
+
 def _item_step(item: Mapping[str, Any], keys: tuple[str, ...]) -> Step:
     return tuple((key, item.get(key, "TCP" if key == "protocol" else None)) for key in keys)
 
 
 def _collect_leaves(value: Any, path: Path, found: dict[Path, Any]) -> None:
-    if isinstance(value, dict) and value:
+    if isinstance(value, dict) and value and not _is_atomic(path):
         for key, item in value.items():
             _collect_leaves(item, (*path, key), found)
         return
@@ -147,7 +153,7 @@ def _collect_leaves(value: Any, path: Path, found: dict[Path, Any]) -> None:
 
 
 def _merged(live: Any, config: Any, path: Path) -> Any:
-    if isinstance(config, dict) and isinstance(live, dict):
+    if isinstance(config, dict) and isinstance(live, dict) and not _is_atomic(path):
         result = dict(live)
         for key, value in config.items():
             result[key] = _merged(live.get(key), value, (*path, key))

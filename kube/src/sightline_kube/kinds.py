@@ -32,8 +32,24 @@ SERVICE = Kind("v1", "Service", "services")
 NAMESPACE = Kind("v1", "Namespace", "namespaces", namespaced=False)
 EVENT = Kind("v1", "Event", "events")
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
+NODE = Kind("v1", "Node", "nodes", namespaced=False)
+POD_DISRUPTION_BUDGET = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
+UDP_ROUTE = Kind("stunner.l7mp.io/v1", "UDPRoute", "udproutes")
 
-KINDS = (CAMERA, CAMERA_CLASS, STREAM_SESSION, POD, SECRET, SERVICE, NAMESPACE, EVENT, LEASE)
+KINDS = (
+    CAMERA,
+    CAMERA_CLASS,
+    STREAM_SESSION,
+    POD,
+    SECRET,
+    SERVICE,
+    NAMESPACE,
+    EVENT,
+    LEASE,
+    NODE,
+    POD_DISRUPTION_BUDGET,
+    UDP_ROUTE,
+)
 
 
 def kind_of(obj: dict[str, object]) -> Kind:

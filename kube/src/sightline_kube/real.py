@@ -16,7 +16,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
@@ -151,8 +152,11 @@ class RealCluster:
             configuration = Configuration()
             # Python 3.13 refuses CAs without a key identifier, which many clusters have; this is what 3.12 checks.
             configuration.disable_strict_ssl_verification = True
+            # Else aiohttp looks for a proxy and reads ~/.netrc, in a thread, for each request: a third of the CPU.
+            configuration.client_session_kwargs = {"trust_env": False}
             try:
                 await load(configuration)
+                configuration.proxy = configuration.proxy or _proxy_for(configuration.host)
                 client = ApiClient(configuration=configuration)
             except Exception as error:
                 # The loader raises whatever a file of a strange shape makes of it, and its texts may repeat tokens.
@@ -435,6 +439,14 @@ async def _border(what: str) -> AsyncIterator[None]:
     except (HttpProcessingError, ValueError) as error:
         # For example a line of more than 4 MiB (etcd takes 1.5). The error repeats a part of it: it goes no further.
         raise UnavailableError(f"{what}: the answer cannot be read ({type(error).__name__})") from None
+
+
+def _proxy_for(url: str) -> str | None:
+    """The environment's proxy for this address (HTTPS_PROXY and its like), unless NO_PROXY leaves it out."""
+    parts = urlsplit(url)
+    if proxy_bypass(parts.netloc):
+        return None
+    return getproxies().get(parts.scheme)
 
 
 def _cut(response: aiohttp.ClientResponse) -> None:

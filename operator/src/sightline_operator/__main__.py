@@ -36,13 +36,17 @@ from sightline_operator.facts import Options
 from sightline_operator.leader import Elector, Fenced
 from sightline_operator.lease import Times
 from sightline_operator.metrics import Metrics
+from sightline_operator.probe import StunProber
 from sightline_operator.settings import OperatorSettings
 from sightline_operator.sweep import Sweeper
+from sightline_operator.watchdog import Watchdog, watching
 
 log = logging.getLogger("sightline_operator")
 
 STOP_SECONDS = 5.0
 """For each stage of the end."""
+HEARTBEATS = 3
+"""So many sweeps may fail before the operator is not ready any more."""
 
 
 def main() -> None:
@@ -111,6 +115,9 @@ class Process:
             agent_image=settings.agent_image,
             token_keys=tuple(signer.public_jwk() for signer in signers),
             public_url=settings.public_url,
+            namespaced=bool(namespaces),
+            port_quarantine=settings.port_quarantine,
+            turn_secrets=settings.known_turn_secrets,
         )
         self._operator = Operator(
             cluster,
@@ -119,8 +126,10 @@ class Process:
             options,
             workers=settings.workers,
             metrics=metrics,
+            prober=StunProber(),
         )
         self._operator.sweeper = self._sweeper
+        metrics.heartbeat(self._sweeper.age)
         self._kopf_started = asyncio.Event()
         self._kopf_stopping = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -129,6 +138,12 @@ class Process:
     async def run(self) -> None:
         """Until a signal comes; TaskEndedError when something else ends it."""
         self._catch_signals()
+        dog = Watchdog()
+        self._start("watchdog", dog.run())
+        with watching(dog):
+            await self._run()
+
+    async def _run(self) -> None:
         async with health.serving(
             self._settings.host,
             self._settings.port,
@@ -164,7 +179,9 @@ class Process:
             return False
         if self._elector is not None and not self._elector.acquired.is_set():
             return True  # on standby: ready to take over
-        return self._cache.synced() and self._kopf_started.is_set()
+        # The way to the API server and back is proven by LISTs of every kind, again and again.
+        beating = self._sweeper.age() < HEARTBEATS * max(self._settings.sweep_interval, 10.0)
+        return beating and self._cache.synced() and self._kopf_started.is_set()
 
     async def _synced(self) -> None:
         while not self._cache.synced():  # noqa: ASYNC110 - the cache tells of objects, not of itself
@@ -211,6 +228,7 @@ class Process:
         if kopf_task is not None and not kopf_task.done():
             await asyncio.wait([kopf_task], timeout=STOP_SECONDS)
         await self._end("kopf")
+        await self._end("watchdog")
 
     async def _end(self, name: str) -> None:
         task = self._tasks.get(name)

@@ -5,7 +5,7 @@ more in, so they are parsed here once more, strictly: what we do not know we do 
 """
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -20,6 +20,10 @@ from sightline_operator.facts import CameraFacts
 from sightline_operator.verdicts import Verdict, no, yes
 
 T = TypeVar("T", bound=BaseModel)
+_REMEMBERED = 4096
+"""Specs that were parsed a while ago; the oldest is forgotten."""
+_memory: dict[tuple[type[BaseModel], int], tuple[dict[str, Any], Any]] = {}
+"""By the identity of the dict, which is kept too: else its id could be another one's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +79,28 @@ def class_spec_or_default(obj: Obj | None) -> CameraClassSpec:
 
 
 def parse(model: type[T], obj: Obj) -> T | str:
-    """The spec of an object as a model, or what is wrong with it in words (never with the value)."""
+    """The spec of an object as a model, or what is wrong with it in words (never with the value).
+
+    The same spec is looked at in every pass (a class's in the passes of all its sessions), so it is parsed once for as
+    long as the cache holds it. Specs in the cache do not change: an update is another dict.
+    """
+    spec = obj.get("spec")
+    if not isinstance(spec, dict):
+        return _parsed(model, spec or {})
+    known = _memory.get((model, id(spec)))
+    if known is not None and known[0] is spec:
+        found: T | str = known[1]
+        return found
+    found = _parsed(model, spec)
+    if len(_memory) >= _REMEMBERED:
+        _memory.pop(next(iter(_memory)))
+    _memory[model, id(spec)] = (spec, found)
+    return found
+
+
+def _parsed(model: type[T], spec: object) -> T | str:
     try:
-        return model.model_validate(obj.get("spec") or {})
+        return model.model_validate(spec)
     except ValidationError as error:
         return "; ".join(
             f"spec.{'.'.join(str(part) for part in problem['loc'])}: {problem['msg'].removeprefix('Value error, ')}"

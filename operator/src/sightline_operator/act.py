@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from sightline_kube.cache import Cache
 from sightline_kube.cluster import Cluster, EventType, Obj, Preconditions
 from sightline_kube.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError
-from sightline_kube.kinds import POD, SECRET, kind_of
+from sightline_kube.kinds import POD, SECRET, UDP_ROUTE, kind_of
 from sightline_model import names
 from sightline_operator import pods
 from sightline_operator.decide import Deletion
@@ -32,7 +32,9 @@ class Actor:
         """Apply one object; the answer is empty, or why the API server refuses it."""
         try:
             await self._apply(obj)
-        except (ForbiddenError, InvalidError, NotOursError) as error:
+        except (ForbiddenError, InvalidError, NotFoundError, NotOursError) as error:
+            if isinstance(error, NotFoundError) and kind_of(obj) != UDP_ROUTE:
+                raise  # the namespace goes away
             metadata = obj["metadata"]
             log.warning("refused: %s %s/%s: %s", obj["kind"], metadata["namespace"], metadata["name"], error)
             return _refusal(obj, error)
@@ -46,15 +48,18 @@ class Actor:
                     deletion.kind,
                     deletion.namespace,
                     deletion.name,
-                    preconditions=Preconditions(uid=deletion.uid),
+                    preconditions=Preconditions(uid=deletion.uid) if deletion.uid else None,
                 )
             except (NotFoundError, ConflictError):
+                if deletion.kind == UDP_ROUTE:
+                    continue
                 known = self._cache.get(deletion.kind, deletion.namespace, deletion.name)
                 if known is not None and pods.uid_of(known) == deletion.uid:
                     self._cache.observe(deletion.kind, EventType.DELETED, known)
                 continue
             log.info("deleted %s %s/%s", deletion.kind.kind, deletion.namespace, deletion.name)
-            await self._refresh(deletion)
+            if deletion.kind != UDP_ROUTE:
+                await self._refresh(deletion)
 
     async def _apply(self, obj: Obj) -> None:
         kind, metadata = kind_of(obj), obj["metadata"]
@@ -64,7 +69,8 @@ class Actor:
             if kind != POD and not metadata.get("uid"):
                 await self._refuse_foreign(obj)
             applied = await self._cluster.apply(obj, field_manager=names.OPERATOR_FIELD_MANAGER)
-            self._cache.observe(kind, EventType.MODIFIED, applied)
+            if kind != UDP_ROUTE:
+                self._cache.observe(kind, EventType.MODIFIED, applied)
         log.info("applied %s %s/%s", kind.kind, metadata["namespace"], metadata["name"])
 
     async def _write_secret(self, obj: Obj) -> None:

@@ -22,7 +22,7 @@ from sightline_model.tokens import Signer
 from sightline_operator.backoff import Backoff
 from sightline_operator.clock import Clock, utc_now
 from sightline_operator.errors import AgentCallError
-from sightline_operator.facts import LinkState
+from sightline_operator.facts import UNREADABLE, LinkState
 from sightline_operator.heard import Heard, News
 from sightline_operator.sse import EventTooLargeError, ServerEvent, SseParser
 
@@ -305,6 +305,8 @@ async def _bounded_body(response: aiohttp.ClientResponse) -> bytes:
 def _in_words(error: Exception) -> str:
     """Why a link failed, without anything that changes from attempt to attempt."""
     match error:
+        case aiohttp.ClientResponseError(status=404):
+            return UNREADABLE  # an agent without an event stream
         case aiohttp.ClientResponseError():
             return f"HTTP {error.status}"
         case aiohttp.ClientConnectorError():
@@ -314,6 +316,6 @@ def _in_words(error: Exception) -> str:
         case TimeoutError():
             return "no answer in time"
         case ValidationError():
-            return "a status that cannot be read"
+            return UNREADABLE
         case _:
             return type(error).__name__

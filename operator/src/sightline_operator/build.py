@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sightline_kube.cluster import Obj
-from sightline_kube.kinds import CAMERA
+from sightline_kube.kinds import CAMERA, UDP_ROUTE
 from sightline_model import names
 from sightline_model.agent import (
     CONFIG_DIRECTORY,
     CONFIG_FILE,
     CONTROL_PORT,
     CREDENTIALS_DIRECTORY,
+    MAIN_PROFILE,
     MEDIA_PORT,
     AgentConfig,
     AgentLifecycle,
@@ -25,9 +26,11 @@ from sightline_model.agent import (
 )
 from sightline_model.base import GROUP
 from sightline_model.camera import CameraSpec, SecretReference, Source, TestPatternSource
-from sightline_model.cameraclass import CameraClassSpec
+from sightline_model.cameraclass import CameraClassSpec, NetworkMode
 from sightline_model.durations import seconds
+from sightline_operator import network
 from sightline_operator.facts import Options
+from sightline_operator.network import Reach
 
 CONTAINER = "agent"
 ATTEMPT_ANNOTATION = f"{GROUP}/attempt"
@@ -53,12 +56,21 @@ class Plan:
     options: Options
 
 
-def agent_config(plan: Plan) -> AgentConfig:
-    """What the agent is to know; `revision` is the hash of the rest."""
+def agent_config(plan: Plan, reach: Reach | None = None) -> AgentConfig:
+    """What the agent is to know; `revision` is the hash of the rest.
+
+    With the way to one pod it is that pod's; without, it is what every pod starts from, and then a pod that viewers do
+    not dial itself knows no address until it is told (`Decision.push`).
+    """
+    network_ = plan.camera_class.network
+    own = reach.own if reach else network_.mode in (NetworkMode.POD_IP, NetworkMode.RELAY)
     lifecycle = plan.spec.lifecycle
     config = AgentConfig(
         camera=CameraIdentity(namespace=plan.namespace, name=plan.name, uid=plan.uid),
         source=plan.spec.source,
+        profiles=plan.spec.profiles,
+        audio=plan.spec.audio,
+        transcode=plan.spec.transcode,
         lifecycle=AgentLifecycle(
             start=lifecycle.start,
             idle_timeout=seconds(lifecycle.idle_timeout),
@@ -66,7 +78,8 @@ def agent_config(plan: Plan) -> AgentConfig:
             connect_timeout=seconds(plan.camera_class.defaults.connect_timeout),
         ),
         max_viewers=min(plan.spec.access.max_viewers, plan.camera_class.limits.max_viewers),
-        advertise=list(plan.camera_class.network.advertise),
+        advertise=list(network_.advertise if own or not reach else reach.addresses),
+        own_addresses=own,
         token_keys=[dict(key) for key in plan.options.token_keys],
     )
     return config.model_copy(update={"revision": names.content_hash(config.to_wire())})
@@ -94,12 +107,43 @@ def service(plan: Plan, config_hash: str) -> Obj:
     }
     made = _with_metadata(plan, names.agent_service(plan.name), {"spec": spec})
     made["metadata"]["annotations"][names.CONFIG_HASH_ANNOTATION] = config_hash
+    route = udp_route(plan)
+    if route is not None:
+        made["metadata"]["annotations"][names.ROUTE_HASH_ANNOTATION] = route["metadata"]["annotations"][
+            names.HASH_ANNOTATION
+        ]
     return {"apiVersion": "v1", "kind": "Service", **made}
 
 
-def agent_pod(plan: Plan, suffix: str, attempt: int = 0) -> Obj:
-    """One generation of the agent."""
-    pod = _with_metadata(plan, names.agent_pod(plan.name, suffix), {"spec": _pod_spec(plan)})
+def udp_route(plan: Plan) -> Obj | None:
+    """What lets STUNner's gateway dial the camera's agent, and nothing else; None where the class names no gateway."""
+    settings = plan.camera_class.network
+    gateway = settings.turn.gateway_ref if settings.turn else None
+    if gateway is None or settings.mode is not NetworkMode.RELAY:
+        return None
+    backend = {"name": names.agent_service(plan.name), "namespace": plan.namespace, "port": MEDIA_PORT}
+    spec = {"parentRefs": [gateway.to_wire()], "rules": [{"backendRefs": [backend]}]}
+    made = _with_metadata(plan, names.agent_service(plan.name), {"spec": spec})
+    return {"apiVersion": UDP_ROUTE.api_version, "kind": UDP_ROUTE.kind, **made}
+
+
+def exposing_service(plan: Plan, pod: str, port: int) -> Obj | None:
+    """The Service that leads viewers to one pod; None in modes that need none."""
+    mode = plan.camera_class.network.mode
+    if mode not in (NetworkMode.NODE_PORT, NetworkMode.LOAD_BALANCER):
+        return None
+    name = names.balancer_service(plan.name) if mode is NetworkMode.LOAD_BALANCER else pod
+    made = _with_metadata(plan, name, {"spec": network.service_spec(mode, pod, port)})
+    made["metadata"]["labels"] = {**made["metadata"]["labels"], names.AGENT_LABEL: pod or network.NOBODY}
+    return {"apiVersion": "v1", "kind": "Service", **made}
+
+
+def agent_pod(plan: Plan, suffix: str, attempt: int = 0, port: int = MEDIA_PORT) -> Obj:
+    """One generation of the agent; its port is its own, so it is not in the hash."""
+    name = names.agent_pod(plan.name, suffix)
+    pod = _with_metadata(plan, name, {"spec": _pod_spec(plan)})
+    pod["spec"] = _pod_spec(plan, port)
+    pod["metadata"]["labels"] = {**pod["metadata"]["labels"], names.AGENT_LABEL: name}
     pod["metadata"]["annotations"][CLASS_HASH_ANNOTATION] = class_hash(plan)
     if attempt:
         pod["metadata"]["annotations"][ATTEMPT_ANNOTATION] = str(attempt)
@@ -113,13 +157,18 @@ def pod_hash(plan: Plan) -> str:
 
 def class_hash(plan: Plan) -> str:
     """The hash of a pod of this plan as if its camera needed no credentials."""
-    plain = plan.spec.model_copy(update={"source": Source(test_pattern=TestPatternSource())})
+    plain = plan.spec.model_copy(update={"source": Source(test_pattern=TestPatternSource()), "profiles": []})
     return pod_hash(replace(plan, spec=plain))
 
 
-def credentials(spec: CameraSpec) -> SecretReference | None:
-    """The Secret with the source's credentials or token, if it needs any."""
-    source = spec.source
+def credentials(spec: CameraSpec) -> dict[str, str]:
+    """The Secrets with the sources' credentials or tokens, by the names of the qualities that need any."""
+    sources = {MAIN_PROFILE: spec.source} | {profile.name: profile.source for profile in spec.profiles}
+    found = {name: _credentials(source) for name, source in sources.items()}
+    return {name: reference.name for name, reference in found.items() if reference is not None}
+
+
+def _credentials(source: Source) -> SecretReference | None:
     if source.rtsp is not None:
         return source.rtsp.credentials_ref
     if source.rtmp is not None:
@@ -154,7 +203,7 @@ def _hash(plan: Plan, body: Obj) -> str:
     return names.content_hash({"labels": names.agent_labels(plan.name, plan.class_name), **body})
 
 
-def _pod_spec(plan: Plan) -> dict[str, Any]:
+def _pod_spec(plan: Plan, port: int = 0) -> dict[str, Any]:
     scheduling = plan.camera_class.scheduling
     spec: dict[str, Any] = {
         "restartPolicy": "Always",
@@ -171,6 +220,17 @@ def _pod_spec(plan: Plan) -> dict[str, Any]:
         "containers": [_container(plan)],
         "volumes": _volumes(plan),
         "tolerations": _tolerations(scheduling.tolerations),
+        # Kubernetes' own default spreads the pods of one Service, and each camera has its own.
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {
+                    "matchLabels": {names.MANAGED_BY_LABEL: names.MANAGED_BY, names.COMPONENT_LABEL: "agent"}
+                },
+            }
+        ],
     }
     pull_secrets = plan.camera_class.agent.pull_secrets
     optional = {
@@ -180,7 +240,7 @@ def _pod_spec(plan: Plan) -> dict[str, Any]:
         "priorityClassName": scheduling.priority_class_name,
         "runtimeClassName": scheduling.runtime_class_name,
     }
-    return spec | {key: value for key, value in optional.items() if value}
+    return network.dress(spec | {k: v for k, v in optional.items() if v}, plan.camera_class.network.mode, port)
 
 
 def _container(plan: Plan) -> dict[str, Any]:
@@ -225,9 +285,14 @@ def _mounts(plan: Plan) -> list[dict[str, Any]]:
         {"name": "config", "mountPath": CONFIG_DIRECTORY, "readOnly": True},
         {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own emptyDir
     ]
-    if credentials(plan.spec):
-        mounts.append({"name": "credentials", "mountPath": f"{CREDENTIALS_DIRECTORY}/main", "readOnly": True})
+    for name in credentials(plan.spec):
+        path = f"{CREDENTIALS_DIRECTORY}/{name}"
+        mounts.append({"name": _volume(name), "mountPath": path, "readOnly": True})
     return mounts
+
+
+def _volume(profile: str) -> str:
+    return "credentials" if profile == MAIN_PROFILE else f"credentials-{profile}"
 
 
 def _volumes(plan: Plan) -> list[dict[str, Any]]:
@@ -235,14 +300,9 @@ def _volumes(plan: Plan) -> list[dict[str, Any]]:
         {"name": "config", "secret": {"secretName": names.agent_secret(plan.name), "defaultMode": 0o440}},
         {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
     ]
-    reference = credentials(plan.spec)
-    if reference:
-        volumes.append(
-            {
-                "name": "credentials",
-                "secret": {"secretName": reference.name, "defaultMode": 0o440, "optional": False},
-            }
-        )
+    for name, secret in credentials(plan.spec).items():
+        source = {"secretName": secret, "defaultMode": 0o440, "optional": False}
+        volumes.append({"name": _volume(name), "secret": source})
     return volumes
 
 

@@ -7,26 +7,34 @@ from typing import Any
 from pydantic import ValidationError
 
 from sightline_kube.cluster import Obj
-from sightline_model.agent import CONTROL_PORT, MEDIA_PORT, AgentReport, SourceReport
+from sightline_model import names
+from sightline_model.agent import AgentReport, SourceReport
 from sightline_model.camera import (
     AgentStatus,
     CameraStatus,
-    ExternalAddress,
-    InternalAddress,
-    NetworkStatus,
     Phase,
+    ProfileStatus,
     PublisherStatus,
     SourceStatus,
 )
 from sightline_model.cameraclass import CameraClassSpec
 from sightline_model.conditions import find, merge
-from sightline_model.reasons import AgentReason, ConditionStatus, ConditionType, SourceReason
+from sightline_model.reasons import (
+    AcceptedReason,
+    AgentReason,
+    ConditionStatus,
+    ConditionType,
+    NetworkReason,
+    SourceReason,
+)
 from sightline_model.session import SessionPhase, SessionRole
-from sightline_operator import build, pods, verdicts
+from sightline_operator import build, damping, diagnosis, network, pods, reachable, verdicts
 from sightline_operator.accept import AcceptedCamera
 from sightline_operator.clock import seconds_until
+from sightline_operator.diagnosis import AgentCase
 from sightline_operator.facts import CameraFacts, LinkState
-from sightline_operator.verdicts import AgentCase, Parts, Verdict
+from sightline_operator.reachable import NetworkCase
+from sightline_operator.verdicts import Parts, Verdict
 
 
 def stored(camera: Obj) -> CameraStatus:
@@ -43,22 +51,28 @@ def of(
     """The true status, and in how many seconds it may change by time alone."""
     camera = facts.camera or {}
     before = stored(camera)
-    case = _case(facts, accepted, standing, now)
-    agent = verdicts.agent(case) if accepted.spec or standing else _not_wanted()
+    case = agent_case(facts, accepted, standing, now)
+    agent = diagnosis.agent(case) if accepted.spec or standing else _not_wanted()
     # What a lost agent said last holds while the loss counts as a blip, and not longer.
     report = case.report if agent.true else None
     wanted = revision or (report.revision if report else "")
-    mode = (accepted.camera_class or CameraClassSpec()).network.mode.value
+    net = network_case(facts, accepted, standing, report is not None and report.revision == wanted)
+    reached = reachable.verdict(net)
+    if reached.reason == NetworkReason.PORTS_EXHAUSTED and not case.refusal:
+        agent = verdicts.no(AgentReason.STARTING, f"No pod can be made. {reached.message}")
     source = verdicts.source(report, wanted)
-    streaming = report is not None and report.source.reason is SourceReason.STREAMING
+    streaming = report is not None and any(
+        said.reason is SourceReason.STREAMING for said in (report.source, *report.profiles)
+    )
     parts = Parts(
         accepted.verdict,
         agent,
-        verdicts.network(mode, standing),
+        reached,
         source,
         verified=report is not None and report.revision == wanted and report.source.verified,
     )
     ready = verdicts.ready(parts, before.conditions)
+    ready = damping.steady(ready, *_trouble(parts, case, report, before), before.conditions, now)
     findings = [
         accepted.verdict.finding(ConditionType.ACCEPTED),
         agent.finding(ConditionType.AGENT_READY),
@@ -73,14 +87,34 @@ def of(
         observed_generation=generation,
         conditions=merge(verdicts.looked_at(before.conditions), findings, generation, now.replace(microsecond=0)),
         phase=_phase(parts, streaming),
-        agent=_agent(standing, report),
-        network=_network(standing, report, mode, accepted.camera_class),
+        agent=agent_status(standing, report),
+        network=reachable.status(net, parts.network.true),
         source=_source(report.source) if report else None,
-        viewers=_viewers(case.link) if report else 0,
+        profiles=[_profile(said) for said in report.profiles] if report else [],
+        viewers=viewers_of(case.link) if report else 0,
         publisher=_publisher(case.link) if report else None,
         live=streaming,
     )
-    return status, seconds_until(agent.look_again, now) if agent.look_again else None
+    again = min((verdict.look_again for verdict in (agent, reached, ready) if verdict.look_again), default=None)
+    return status, seconds_until(again, now) if again else None
+
+
+def paused(status: CameraStatus) -> CameraStatus:
+    """The status of a camera that somebody has asked to be left alone."""
+    words = f"Accepted, and left as it is: the annotation {names.PAUSE_ANNOTATION} is true. Take it away to go on."
+    conditions = [
+        condition.model_copy(update={"reason": AcceptedReason.PAUSED.value, "message": words})
+        if condition.type == ConditionType.ACCEPTED
+        else condition
+        for condition in status.conditions
+    ]
+    return status.model_copy(update={"conditions": conditions})
+
+
+def network_case(facts: CameraFacts, accepted: AcceptedCamera, standing: Obj | None, told: bool) -> NetworkCase:
+    """What NetworkReady is judged by."""
+    settings = network.effective(_class(accepted).network, standing)
+    return NetworkCase(facts, settings, standing, told, stored(facts.camera or {}))
 
 
 def still_holds(camera: Obj, standing: Obj | None, links: Mapping[str, LinkState], now: datetime) -> bool:
@@ -114,17 +148,43 @@ def while_deleting(facts: CameraFacts, accepted: AcceptedCamera, now: datetime) 
     )
 
 
-def _case(facts: CameraFacts, accepted: AcceptedCamera, standing: Obj | None, now: datetime) -> AgentCase:
-    reference = build.credentials(accepted.spec) if accepted.spec else None
+def agent_case(facts: CameraFacts, accepted: AcceptedCamera, standing: Obj | None, now: datetime) -> AgentCase:
+    secrets = build.credentials(accepted.spec) if accepted.spec else {}
     return AgentCase(
         namespace=facts.namespace,
         pod=standing,
         link=facts.links.get(pods.name_of(standing), LinkState()) if standing else LinkState(),
         camera_uid=pods.uid_of(facts.camera or {"metadata": {}}),
-        refusal=facts.refusal,
+        refusal=network.explained(facts.refusal, _class(accepted).network.mode),
         now=now,
-        credentials=reference.name if reference else "",
+        credentials=tuple(dict.fromkeys(secrets.values())),
+        node=facts.nodes.get(pods.node(standing)) if standing else None,
     )
+
+
+def _without_since(before: CameraStatus, now: datetime) -> datetime:
+    """Since when there is no pod, by what is written: a camera that rested has just been woken."""
+    told = find(before.conditions, ConditionType.AGENT_READY)
+    if told is None or told.status is ConditionStatus.TRUE or told.reason == AgentReason.SCALED_TO_ZERO:
+        return now
+    return told.last_transition_time
+
+
+def _trouble(
+    parts: Parts, case: AgentCase, report: AgentReport | None, before: CameraStatus
+) -> tuple[str, datetime | None]:
+    """Why the camera is not ready, if it is not, and since when."""
+    if not parts.agent.true:
+        return parts.agent.reason, diagnosis.trouble_since(case) if case.pod else _without_since(before, case.now)
+    if not parts.network.true:
+        return parts.network.reason, pods.created_at(case.pod) if case.pod else None
+    if parts.source.status is ConditionStatus.FALSE:
+        return parts.source.reason, case.link.source_failed_at
+    return parts.source.reason, report.started_at if report else None
+
+
+def _class(accepted: AcceptedCamera) -> CameraClassSpec:
+    return accepted.camera_class or CameraClassSpec()
 
 
 def _not_wanted() -> Verdict:
@@ -145,32 +205,16 @@ def _phase(parts: Parts, streaming: bool) -> Phase:
     return Phase.STARTING if connecting or not parts.network.true else Phase.IDLE
 
 
-def _agent(standing: Obj | None, report: AgentReport | None) -> AgentStatus | None:
+def agent_status(standing: Obj | None, report: AgentReport | None) -> AgentStatus | None:
     if standing is None:
         return None
     return AgentStatus(
         pod=pods.name_of(standing),
         node=pods.node(standing),
         address=pods.address(standing),
-        port=CONTROL_PORT if pods.address(standing) else 0,
+        port=network.listens(standing, "control") if pods.address(standing) else 0,
         started_at=report.started_at if report else None,
         version=report.version if report else "",
-    )
-
-
-def _network(
-    standing: Obj | None, report: AgentReport | None, mode: str, camera_class: CameraClassSpec | None
-) -> NetworkStatus | None:
-    address = pods.address(standing) if standing else ""
-    if not address:
-        return None
-    port = report.media_port if report else MEDIA_PORT
-    advertised = camera_class.network.advertise if camera_class else []
-    external = [*advertised, *([] if address in advertised else [address])]
-    return NetworkStatus(
-        mode=mode,
-        internal=[InternalAddress(ip=address, port=port)],
-        external=[ExternalAddress(ip=ip, port=port) for ip in external],
     )
 
 
@@ -191,7 +235,19 @@ def _source(said: SourceReport) -> SourceStatus:
     )
 
 
-def _viewers(link: LinkState) -> int:
+def _profile(said: SourceReport) -> ProfileStatus:
+    return ProfileStatus(
+        name=said.profile,
+        state=said.reason,
+        video_codec=said.video_codec,
+        audio_codec=said.audio_codec,
+        width=said.width,
+        height=said.height,
+        last_error=said.last_error[:1024],
+    )
+
+
+def viewers_of(link: LinkState) -> int:
     """Counted from the sessions, which are told at once; the statistics come seconds later."""
     return sum(
         session.role is SessionRole.VIEW and session.phase is SessionPhase.STREAMING

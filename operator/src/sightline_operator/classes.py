@@ -7,10 +7,13 @@ from pydantic import ValidationError
 from sightline_kube.cluster import Obj
 from sightline_model.cameraclass import CameraClassStatus
 from sightline_model.conditions import merge
-from sightline_model.reasons import ConditionType
+from sightline_model.reasons import ConditionType, RolledOutReason
 from sightline_operator import accept
 from sightline_operator.facts import ClassFacts
-from sightline_operator.verdicts import looked_at
+from sightline_operator.verdicts import Verdict, looked_at, no, yes
+
+_NAMED = 5
+"""So many cameras are named in a message."""
 
 
 def stored(camera_class: Obj) -> CameraClassStatus:
@@ -26,9 +29,24 @@ def status_of(facts: ClassFacts, now: datetime) -> CameraClassStatus:
     verdict, _ = accept.camera_class(facts.camera_class)
     generation = int(facts.camera_class["metadata"].get("generation") or 0)
     before = stored(facts.camera_class).conditions
-    findings = [verdict.finding(ConditionType.ACCEPTED)]
+    findings = [verdict.finding(ConditionType.ACCEPTED), _rolled_out(facts).finding(ConditionType.ROLLED_OUT)]
     return CameraClassStatus(
         observed_generation=generation,
         conditions=merge(looked_at(before), findings, generation, now.replace(microsecond=0)),
         cameras=facts.cameras,
+        moving=len(facts.rollout.moving),
+        waiting=facts.rollout.waiting,
+        ports=facts.ports,
     )
+
+
+def _rolled_out(facts: ClassFacts) -> Verdict:
+    """Do all agents run what the class asks for?"""
+    standing = facts.rollout
+    if not standing.moving and not standing.waiting:
+        return yes(RolledOutReason.UP_TO_DATE)
+    named = ", ".join(f"{namespace}/{name}" for namespace, name in standing.moving[:_NAMED])
+    more = f" and {len(standing.moving) - _NAMED} more" if len(standing.moving) > _NAMED else ""
+    moving = f"Being moved: {named}{more}. " if named else ""
+    watched = f", {standing.watched} of them with viewers, which come last" if standing.watched else ""
+    return no(RolledOutReason.MOVING, f"{moving}Waiting for their turn: {standing.waiting}{watched}.")

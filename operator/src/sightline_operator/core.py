@@ -11,25 +11,42 @@ from collections import Counter as Tally
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from sightline_kube.cache import Cache, Key
 from sightline_kube.cluster import Cluster, Obj
 from sightline_kube.errors import ClusterError, ConflictError, UnavailableError
-from sightline_kube.kinds import CAMERA, CAMERA_CLASS, POD, SECRET, SERVICE, STREAM_SESSION, kind_of
+from sightline_kube.kinds import (
+    CAMERA,
+    CAMERA_CLASS,
+    NODE,
+    POD,
+    POD_DISRUPTION_BUDGET,
+    SECRET,
+    SERVICE,
+    STREAM_SESSION,
+    kind_of,
+)
 from sightline_model import names
 from sightline_model.camera import CameraStatus
+from sightline_model.reasons import PENDING, EndReason
 from sightline_model.session import StreamSessionStatus
-from sightline_operator import accept, camerastatus, classes, pods, sessions
+from sightline_operator import accept, camerastatus, classes, notes, pods, sessions, successors
 from sightline_operator.act import Actor
 from sightline_operator.agents import AgentLinks
+from sightline_operator.budgets import Budgets
 from sightline_operator.clock import Clock, soonest, utc_now
 from sightline_operator.decide import Decision, Push, decide
 from sightline_operator.errors import AgentCallError
 from sightline_operator.facts import CameraFacts, ConfigWrite, Options, camera_facts, class_facts, session_facts
+from sightline_operator.handover import HangUp
+from sightline_operator.lessor import Lessor
 from sightline_operator.metrics import Figures, Metrics
+from sightline_operator.notes import Notebook
+from sightline_operator.probe import Prober
 from sightline_operator.reaper import Reaper
 from sightline_operator.rollout import Progress, Rollouts
-from sightline_operator.routes import Routes
+from sightline_operator.routes import CLASS_DELAY_SECONDS, Routes
 from sightline_operator.sessions import SessionDecision
 from sightline_operator.status import StatusWriter, plan
 from sightline_operator.sweep import Sweeper
@@ -37,11 +54,12 @@ from sightline_operator.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
 
-KINDS = (CAMERA, CAMERA_CLASS, STREAM_SESSION, POD, SERVICE)
+KINDS = (CAMERA, CAMERA_CLASS, STREAM_SESSION, POD, SERVICE, NODE, POD_DISRUPTION_BUDGET)
 """What the cache must hold. Secrets are written and never read (docs/design/0005)."""
 FULL_PASS_SECONDS = 300.0
 """Each camera is looked at so often even if nothing happened."""
 DRAIN_SECONDS = 5.0
+_WAITS = "Its class has changed; a newer agent takes over when the camera's turn comes."
 ASK_AGAIN_SECONDS = 5.0
 """A watched camera that waits for its turn in a roll-out asks so often."""
 _SYNC_POLL_SECONDS = 0.05
@@ -65,6 +83,7 @@ class Operator:
         metrics: Metrics | None = None,
         clock: Clock = utc_now,
         suffix: Callable[[], str] = lambda: names.random_suffix(3),
+        prober: Prober | None = None,
     ) -> None:
         self.metrics = metrics or Metrics()
         self.queue: WorkQueue[Key] = WorkQueue(self.metrics)
@@ -79,12 +98,24 @@ class Operator:
         self._actor = Actor(cluster, cache)
         self._writer = StatusWriter(cluster, cache)
         self._routes = Routes(cache, self.queue, links, clock)
+        self._notebook = Notebook(cluster, clock, self.metrics)
         self._rollouts = Rollouts()
+        self._prober = prober
+        self._lessor = Lessor(cache, prober, clock, self._class_changed, options.port_quarantine)
         self._written: dict[tuple[str, str], datetime] = {}
+        self._used_classes: set[str] = set()
         self._configs: dict[tuple[str, str], ConfigWrite] = {}
-        self._passes = {CAMERA: self._camera, CAMERA_CLASS: self._class, STREAM_SESSION: self._session}
+        self._budgets = Budgets(cluster, cache)
+        self._passes = {
+            CAMERA: self._camera,
+            CAMERA_CLASS: self._class,
+            STREAM_SESSION: self._session,
+            POD_DISRUPTION_BUDGET: self._budget,
+        }
         cache.subscribe(self._routes.changed)
         links.subscribe(self._routes.heard)
+        if prober is not None:
+            prober.subscribe(lambda target: self.queue.add(Key(CAMERA, target.namespace, target.camera)))
         self.metrics.watch(self._figures)
         for kind in self._passes:
             self.metrics.workers.labels(kind.kind).set(workers)
@@ -95,9 +126,13 @@ class Operator:
             group.create_task(self._links.run(), name="links")
             while not self._cache.synced():  # noqa: ASYNC110 - the cache tells of objects, not of itself
                 await asyncio.sleep(_SYNC_POLL_SECONDS)
+            self._lessor.recover()
             log.info("caches are synced, working with %d workers", self._workers)
+            if self._prober is not None:
+                group.create_task(self._prober.run(), name="prober")
             group.create_task(self.queue.run(self._look, self._workers), name="workers")
             group.create_task(self.reaper.run(), name="reaper")
+            group.create_task(self._notebook.run(), name="events")
             group.create_task(self._full_passes(), name="full passes")
 
     async def drain(self) -> None:
@@ -154,7 +189,8 @@ class Operator:
         """Gather, decide, act on one camera."""
         place = (key.namespace, key.name)
         facts = camera_facts(self._cache, self._links.state, self._options, place, self._suffix)
-        facts = replace(facts, config_write=self._configs.get(place))
+        demand = self._demand(place, facts.camera)
+        facts = replace(facts, config_write=self._configs.get(place), ports=self._lessor.ports(facts), demand=demand)
         if facts.camera is None:
             self._written.pop(place, None)
             self._configs.pop(place, None)
@@ -162,17 +198,27 @@ class Operator:
             self._rolled(place)
             return None
         decision = self._in_turn(place, facts, decide(facts, self._clock()))
+        self._lessor.lease(decision.new_pod)
         refusal = await self._apply(place, (*decision.apply, *decision.new_pod))
         if refusal:
             decision = decide(replace(facts, refusal=refusal), self._clock())
         problem = await self._push(key.namespace, decision.push) if not refusal else None
+        self._lessor.probe(decision.probe)
+        problem = await self._move(key.namespace, decision.hang_up) or problem
         await self._actor.delete(decision.delete)
+        if decision.rollout is Progress.NONE:
+            self._rolled(place)
         wait = await self._write_camera(facts, decision.status)
         if refusal:
             raise _RefusedError(refusal)
         if problem:
             raise problem
         return soonest(decision.requeue_after, wait)
+
+    def _demand(self, place: tuple[str, str], camera: Obj | None) -> bool:
+        """Whether sessions want the camera awake: looked for only where it could rest."""
+        lifecycle = ((camera or {}).get("spec") or {}).get("lifecycle") or {}
+        return lifecycle.get("scaleToZeroAfter", "Never") != "Never" and self._routes.wanted(place)
 
     async def _apply(self, place: tuple[str, str], objects: tuple[Obj, ...]) -> str:
         """Apply the objects in order, noting writes of the config; the answer is empty, or why one is refused."""
@@ -182,6 +228,7 @@ class Operator:
                 self._configs[place] = write
             refusal = await self._actor.apply(obj)
             if refusal:
+                self._lessor.refused(obj, refusal)
                 return refusal
             if write:
                 self._configs[place] = replace(write, done=True)
@@ -190,8 +237,8 @@ class Operator:
     def _in_turn(self, place: tuple[str, str], facts: CameraFacts, decision: Decision) -> Decision:
         """The decision, without the new pod if other cameras of the class have to be moved first."""
         if decision.rollout is Progress.NONE:
-            self._rolled(place)
             return decision
+        self._class_changed(Key(CAMERA_CLASS, "", facts.class_name))
         if decision.rollout is Progress.UNDER_WAY:
             self._rollouts.under_way(facts.class_name, place)
             return decision
@@ -202,13 +249,15 @@ class Operator:
         return replace(
             decision,
             new_pod=(),
+            status=decision.status and successors.noted(decision.status, _WAITS),
             requeue_after=soonest(decision.requeue_after, ASK_AGAIN_SECONDS if viewers else None),
         )
 
     def _rolled(self, place: tuple[str, str]) -> None:
         """This camera is where it should be: the next one may begin."""
-        following = self._rollouts.done(place)
-        if following is not None:
+        for name in self._rollouts.classes_of(place):
+            self._class_changed(Key(CAMERA_CLASS, "", name))
+        for following in self._rollouts.done(place):
             self.queue.add(Key(CAMERA, *following))
 
     async def _push(self, namespace: str, pushes: tuple[Push, ...]) -> AgentCallError | None:
@@ -222,6 +271,19 @@ class Operator:
                 problem = error
         return problem
 
+    async def _move(self, namespace: str, hang_ups: tuple[HangUp, ...]) -> AgentCallError | None:
+        """Hang viewers up that have to move; a failure is told at the end of the pass."""
+        calls = [
+            self._links.end_session(namespace, hang_up.pod, session, EndReason.MOVED)
+            for hang_up in hang_ups
+            for session in hang_up.sessions
+        ]
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, AgentCallError):
+                raise result
+        return next((result for result in results if isinstance(result, AgentCallError)), None)
+
     async def _write_camera(self, facts: CameraFacts, status: CameraStatus | None) -> float | None:
         """Write the status if it is due; otherwise in how many seconds it will be."""
         # The camera of the facts, not of the cache: the decision was made on that version.
@@ -229,20 +291,38 @@ class Operator:
             return None
         place = (facts.namespace, facts.name)
         now = self._clock()
-        due = plan(camerastatus.stored(facts.camera), status, self._written.get(place), now)
+        stored = camerastatus.stored(facts.camera)
+        due = plan(stored, status, self._written.get(place), now)
         if due.write and await self._writer.write(facts.camera, status):
             self._written[place] = now
             self.metrics.status_writes.labels(CAMERA.kind).inc()
+            note = notes.of(stored, status)
+            if note is not None:
+                self._notebook.add(facts.camera, note)
         return due.wait
+
+    def _class_changed(self, key: Key) -> None:
+        self.queue.add_after(key, CLASS_DELAY_SECONDS)
 
     async def _class(self, key: Key) -> float | None:
         """One CameraClass: its status is all there is to do."""
         facts = class_facts(self._cache, key.name)
         if facts is None:
             return None
-        status = classes.status_of(facts, self._clock())
+        if facts.cameras:
+            self._used_classes.add(key.name)
+        elif self._options.namespaced and key.name not in self._used_classes:
+            return None
+        status = classes.status_of(
+            replace(facts, ports=self._lessor.text(facts), rollout=self._rollouts.standing(key.name)), self._clock()
+        )
         if status != classes.stored(facts.camera_class) and await self._writer.write(facts.camera_class, status):
             self.metrics.status_writes.labels(CAMERA_CLASS.kind).inc()
+        return None
+
+    async def _budget(self, key: Key) -> float | None:
+        """The budget of one namespace's agents."""
+        await self._budgets.look(key.namespace)
         return None
 
     async def _session(self, key: Key) -> float | None:
@@ -280,6 +360,7 @@ class Operator:
     async def _write_session(self, session: dict[str, object], status: StreamSessionStatus) -> None:
         if await self._writer.write(session, status):
             self.metrics.status_writes.labels(STREAM_SESSION.kind).inc()
+            self.metrics.session(status)
 
     async def _full_passes(self) -> None:
         """Every object now and then, spread over the period: what was missed is repaired."""
@@ -296,7 +377,8 @@ class Operator:
         cameras = [obj.get("status") or {} for obj in self._cache.list(CAMERA)]
         return Figures(
             camera_phases=Tally(str(status.get("phase", "Pending")) for status in cameras),
-            camera_ready=Tally(_ready(status) for status in cameras),
+            camera_ready=Tally(_condition(status, "Ready").get("status", "Unknown") for status in cameras),
+            agents=Tally(_condition(status, "AgentReady").get("reason", PENDING) for status in cameras),
             session_phases=Tally(
                 str((obj.get("status") or {}).get("phase", "Requested")) for obj in self._cache.list(STREAM_SESSION)
             ),
@@ -307,13 +389,11 @@ class Operator:
             ghosts=self.sweeper.ghosts if self.sweeper else 0,
             sweep_failures=self.sweeper.failures if self.sweeper else 0,
             synced=self._cache.synced(),
+            ports=self._lessor.states(),
+            probes=self._prober.outcomes if self._prober is not None else Tally(),
         )
 
 
-def _ready(status: dict[str, object]) -> str:
-    conditions = status.get("conditions")
-    if isinstance(conditions, list):
-        for condition in conditions:
-            if condition.get("type") == "Ready":
-                return str(condition.get("status"))
-    return "Unknown"
+def _condition(status: dict[str, Any], type_: str) -> dict[str, str]:
+    conditions: list[dict[str, str]] = status.get("conditions") or []
+    return next((condition for condition in conditions if condition.get("type") == type_), {})

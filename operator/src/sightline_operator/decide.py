@@ -9,15 +9,32 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sightline_kube.cluster import Obj
-from sightline_kube.kinds import CAMERA, POD, SERVICE, Kind
+from sightline_kube.kinds import CAMERA, POD, SERVICE, UDP_ROUTE, Kind
 from sightline_model import names
 from sightline_model.agent import AgentConfig
 from sightline_model.camera import CameraStatus
-from sightline_operator import accept, build, camerastatus, generations, pods
+from sightline_model.cameraclass import NetworkMode
+from sightline_operator import (
+    accept,
+    build,
+    camerastatus,
+    exposure,
+    generations,
+    network,
+    nodes,
+    pods,
+    reachable,
+    resting,
+    successors,
+)
+from sightline_operator.accept import AcceptedCamera
 from sightline_operator.build import Plan
 from sightline_operator.clock import after, seconds_until, soonest
+from sightline_operator.drift import drifted
 from sightline_operator.facts import FRESH_SECONDS, CameraFacts, LinkState
 from sightline_operator.generations import Generations
+from sightline_operator.handover import HangUp, Move
+from sightline_operator.probe import Target
 from sightline_operator.rollout import Progress
 
 PUSH_AGAIN_SECONDS = 5.0
@@ -55,7 +72,11 @@ class Decision:
     new_pod: tuple[Obj, ...] = ()
     """A pod to be made, and what it needs to start; a roll-out may put it off."""
     push: tuple[Push, ...] = ()
+    hang_up: tuple[HangUp, ...] = ()
+    """Viewers of an agent that has a successor and goes."""
     delete: tuple[Deletion, ...] = ()
+    probe: Target | None = None
+    """An agent to be asked at the address that viewers will dial."""
     status: CameraStatus | None = None
     requeue_after: float | None = None
     rollout: Progress = Progress.NONE
@@ -88,64 +109,80 @@ def decide(facts: CameraFacts, now: datetime) -> Decision:
         accepted.camera_class,
         facts.options,
     )
-    config = build.agent_config(plan)
-    chosen = generations.choose(_own_pods(facts, uid), facts.links, build.pod_hash(plan), now)
-    status, again = camerastatus.of(facts, accepted, chosen.standing, config.revision, now)
+    configs = _Configs(plan, facts)
+    config = configs.of(None)
+    move = _move(plan, facts)
+    chosen = generations.choose(_own_pods(facts, uid), facts.links, build.pod_hash(plan), now, move)
+    rest = resting.look(facts, plan.spec, chosen, now)
+    if rest.told:
+        chosen = resting.without_pods(_own_pods(facts, uid))
+    revision = configs.of(chosen.standing).revision
+    status, again = camerastatus.of(facts, accepted, chosen.standing, revision, now)
+    probe, probe_again = _probe(facts, accepted, chosen.standing, revision, now)
+    status = successors.told(status, facts, accepted, chosen, now)
     # An operator that has just started has not heard from an agent that was well: what is written stands.
     if camerastatus.still_holds(facts.camera, chosen.standing, facts.links, now):
         status, again = None, FRESH_SECONDS
+    if rest.resting and status is not None:
+        status = resting.status(facts.camera, camerastatus.stored(facts.camera), status, rest.told, now)
+        again = None
     # A person asked for hands off: tell the truth, change nothing.
     if pods.annotation(facts.camera, names.PAUSE_ANNOTATION) == "true":
-        return Decision(status=status, requeue_after=again)
+        return Decision(status=status and camerastatus.paused(status), requeue_after=again)
     # Children of a former camera of this name still hold the names: clear them away first.
     if former:
         return Decision(delete=former, status=status, requeue_after=FORMER_CAMERA_SECONDS)
-    push, push_again = _pushes(facts, chosen, config, now)
+    push, push_again = _pushes(facts, chosen, configs, now)
     secret = build.config_secret(plan, config)
-    service = _drifted_service(build.service(plan, pods.desired_hash(secret)), facts.service)
+    service = drifted(build.service(plan, pods.desired_hash(secret)), facts.service)
     config_wait = _config_wait(secret, chosen, facts, now)
     config_due = config_wait is not None and config_wait <= 0
+    exposed, unexposed = exposure.changes(plan, facts, _own_pods(facts, uid), chosen.standing)
+    route, stale_route = exposure.route(plan, facts.service)
+    if stale_route:
+        service = (build.service(plan, pods.desired_hash(secret)),)  # takes the note of it away
     return Decision(
-        apply=((secret,) if config_due else ()) + service,
+        apply=((secret,) if config_due else ()) + route + service + exposed,
         new_pod=_new_pod(plan, chosen, facts, () if config_due or _config_is_fresh(secret, facts, now) else (secret,)),
         push=push,
-        delete=tuple(_deletion(POD, pod) for pod in chosen.superfluous),
+        hang_up=chosen.hang_up,
+        delete=(
+            *(_deletion(POD, pod) for pod in chosen.superfluous),
+            *(_deletion(SERVICE, service) for service in unexposed),
+            *(_deletion(UDP_ROUTE, route) for route in stale_route),
+        ),
+        probe=probe,
         status=status,
-        requeue_after=soonest(again, chosen.look_again, push_again, _config_again(config_wait)),
-        rollout=_progress(plan, chosen),
+        requeue_after=soonest(again, rest.wait, chosen.look_again, push_again, probe_again, _config_again(config_wait)),
+        rollout=_progress(plan, chosen, move),
     )
 
 
-def _progress(plan: Plan, chosen: Generations) -> Progress:
-    """A camera's own edit is followed at once; a class's reaches one camera after the other."""
-    wanted = build.class_hash(plan)
-    old = [pod for pod in chosen.serving if pods.annotation(pod, build.CLASS_HASH_ANNOTATION) != wanted]
+def _move(plan: Plan, facts: CameraFacts) -> Move:
+    """Which pods have to be left whatever they are like, and how long viewers have to move."""
+    leaving = (
+        pods.name_of(pod)
+        for pod in facts.pods
+        if pods.node(pod) in facts.nodes and nodes.to_leave(facts.nodes[pods.node(pod)], pod)
+    )
+    # A load balancer's one Service follows the pod that serves: whoever watches another loses the way at once.
+    stays = plan.camera_class.network.mode is not NetworkMode.LOAD_BALANCER
+    drain = accept.span(plan.camera_class.rollout.drain_timeout, 60.0) if stays else 0.0
+    return Move(frozenset(leaving), drain, build.class_hash(plan))
+
+
+def _progress(plan: Plan, chosen: Generations, move: Move) -> Progress:
+    """A camera's own edit, and a node that is drained, are followed at once; a class's change reaches one camera after
+    the other."""
+    old = [
+        pod
+        for pod in chosen.serving
+        if pods.annotation(pod, build.CLASS_HASH_ANNOTATION) != move.class_hash
+        and pods.name_of(pod) not in move.leaving
+    ]
     if not old:
         return Progress.NONE
     return Progress.WANTED if chosen.make else Progress.UNDER_WAY
-
-
-def covers(found: object, desired: object) -> bool:
-    """Whether everything that we want is so; what others have added does not matter."""
-    if isinstance(desired, dict):
-        return isinstance(found, dict) and all(covers(found.get(key), item) for key, item in desired.items())
-    if isinstance(desired, list):
-        return (
-            isinstance(found, list)
-            and len(found) == len(desired)
-            and all(covers(have, want) for have, want in zip(found, desired, strict=True))
-        )
-    return found == desired
-
-
-def _drifted_service(desired: Obj, found: Obj | None) -> tuple[Obj, ...]:
-    """The Service if it is absent or not as it should be. With the uid of the one that was seen, so that the API server
-    refuses if it has been replaced meanwhile."""
-    if found is None:
-        return (desired,)
-    if covers(found, desired):
-        return ()
-    return ({**desired, "metadata": {**desired["metadata"], "uid": pods.uid_of(found)}},)
 
 
 def _config_wait(secret: Obj, chosen: Generations, facts: CameraFacts, now: datetime) -> float | None:
@@ -186,17 +223,58 @@ def _config_again(wait: float | None) -> float | None:
 
 
 def _new_pod(plan: Plan, chosen: Generations, facts: CameraFacts, needs: tuple[Obj, ...]) -> tuple[Obj, ...]:
-    return (*needs, build.agent_pod(plan, facts.fresh_suffix, chosen.attempt)) if chosen.make else ()
+    if not chosen.make:
+        return ()
+    within = network.port_range(plan.camera_class.network)
+    if within is None:
+        return (*needs, build.agent_pod(plan, facts.fresh_suffix, chosen.attempt))
+    port = facts.ports.fresh
+    if port is None:
+        return ()
+    pod = build.agent_pod(plan, facts.fresh_suffix, chosen.attempt, port)
+    # The Service first: whether its port can be had decides whether there is a point in the pod.
+    service = build.exposing_service(plan, pods.name_of(pod), port)
+    return (*needs, *((service,) if service else ()), pod)
+
+
+class _Configs:
+    """The config of each pod: all the same, but for the addresses that a pod is to name."""
+
+    def __init__(self, plan: Plan, facts: CameraFacts) -> None:
+        self._plan = plan
+        self._facts = facts
+        self._common = build.agent_config(plan)
+
+    def of(self, pod: Obj | None) -> AgentConfig:
+        """The pod's own, or what every pod starts from."""
+        if pod is None:
+            return self._common
+        way = reachable.reach(self._facts, self._plan.camera_class.network, pod)
+        if way.own and self._common.own_addresses:
+            return self._common
+        return build.agent_config(self._plan, way)
+
+
+def _probe(
+    facts: CameraFacts, accepted: AcceptedCamera, standing: Obj | None, revision: str, now: datetime
+) -> tuple[Target | None, float | None]:
+    """Whether the agent is to be asked for at the address that viewers will dial."""
+    if standing is None:
+        return None, None
+    link = facts.links.get(pods.name_of(standing), LinkState())
+    told = link.connected and link.report is not None and link.report.revision == revision
+    case = camerastatus.network_case(facts, accepted, standing, told)
+    return reachable.probe(case, reachable.verdict(case), now)
 
 
 def _pushes(
-    facts: CameraFacts, chosen: Generations, config: AgentConfig, now: datetime
+    facts: CameraFacts, chosen: Generations, configs: _Configs, now: datetime
 ) -> tuple[tuple[Push, ...], float | None]:
     """Running agents whose config is not the one wanted; with a pause after each attempt that they do not report."""
     due: list[Push] = []
     again: float | None = None
     for pod in chosen.serving:
-        name = pods.name_of(pod)
+        name, config = pods.name_of(pod), configs.of(pod)
         link = facts.links.get(name, LinkState())
         if not link.connected or link.report is None or link.report.revision == config.revision:
             continue
@@ -215,7 +293,7 @@ def _own_pods(facts: CameraFacts, uid: str) -> tuple[Obj, ...]:
 def _former(facts: CameraFacts, uid: str) -> tuple[Deletion, ...]:
     """Children that an earlier camera of the same name controls: ours by label and owner, but not this camera's."""
     children = [(POD, pod) for pod in facts.pods]
-    children += [(SERVICE, facts.service)] if facts.service else []
+    children += [(SERVICE, service) for service in (facts.service, *facts.exposing) if service]
     return tuple(
         _deletion(kind, obj)
         for kind, obj in children

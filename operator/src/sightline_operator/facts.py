@@ -11,11 +11,16 @@ from typing import Any
 
 from sightline_kube.cache import Cache
 from sightline_kube.cluster import Obj
-from sightline_kube.kinds import CAMERA, CAMERA_CLASS, POD, SERVICE, STREAM_SESSION
+from sightline_kube.kinds import CAMERA, CAMERA_CLASS, NODE, POD, SERVICE, STREAM_SESSION
 from sightline_model import names
 from sightline_model.agent import AgentReport, SessionReport
+from sightline_operator.ports import QUARANTINE_SECONDS
+from sightline_operator.probe import Probed
+from sightline_operator.rollout import Standing
 
 FRESH_SECONDS = 10.0
+UNREADABLE = "a status that cannot be read"
+"""Error of a link whose agent speaks another version of the protocol."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,10 @@ class LinkState:
     """Since when the link is connected, or lost."""
     error: str = ""
     """Why the last attempt failed."""
+    source_failed_at: datetime | None = None
+    """Since when the source fails, whatever the reason; None while it does not."""
+    idle_since: datetime | None = None
+    """Since when the agent has no sessions, as far as this operator has heard; None while it has some."""
     pushed_revision: str = ""
     pushed_at: datetime | None = None
 
@@ -50,6 +59,12 @@ class Options:
     agent_image: str
     token_keys: tuple[Mapping[str, Any], ...] = ()
     public_url: str = ""
+    port_quarantine: float = QUARANTINE_SECONDS
+    """Seconds that a port rests before another agent gets it."""
+    turn_secrets: frozenset[str] | None = None
+    """Names of the TURN servers' Secrets that the front door has; None where nobody knows."""
+    namespaced: bool = False
+    """Only some namespaces are served: a class without cameras there is another operator's to speak of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +75,20 @@ class ConfigWrite:
     at: datetime
     done: bool = True
     """Whether the API server has confirmed it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What the ledger and the prober know, for network modes that lease ports or can be probed."""
+
+    fresh: int | None = None
+    """For a pod that may have to be made; None where the mode needs none, or none is free."""
+    free_at: datetime | None = None
+    """When the next one will be, if none is."""
+    probed: Mapping[str, Probed] = field(default_factory=dict)
+    """The last probe of each pod, by name."""
+    probing: bool = False
+    """Whether there is anybody who probes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +112,15 @@ class CameraFacts:
     """For the name of a pod that may have to be made."""
     config_write: ConfigWrite | None = None
     """The last write of the config Secret by this process."""
+    demand: bool = False
+    """Whether there are sessions of the camera that have not ended; asked for only where it may rest."""
     refusal: str = ""
     """Why the API server refused a child in this very pass."""
+    nodes: Mapping[str, Obj] = field(default_factory=dict)
+    """The nodes of the pods, by name, as far as they are known."""
+    exposing: tuple[Obj, ...] = ()
+    """Services that lead viewers to one pod each (network modes NodePort and LoadBalancer)."""
+    ports: Ports = field(default_factory=Ports)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +129,9 @@ class ClassFacts:
 
     camera_class: Obj
     cameras: int
+    rollout: Standing = field(default_factory=Standing)
+    ports: str = ""
+    """Ports of the nodes that its agents hold, or held a moment ago."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +186,8 @@ def camera_facts(
     class_name, camera_class = resolve_class(cache, camera)
     pods = tuple(pod for pod in cache.list(POD, namespace, {names.CAMERA_LABEL: name}) if _ours(pod))
     taken = {_name(pod) for pod in pods}
+    services = cache.list(SERVICE, namespace, {names.CAMERA_LABEL: name})
+    nodes = (cache.get(NODE, "", str((pod.get("spec") or {}).get("nodeName") or "")) for pod in pods)
     fresh = next(drawn for drawn in iter(suffix, None) if names.agent_pod(name, drawn) not in taken)
     return CameraFacts(
         namespace=namespace,
@@ -159,6 +200,8 @@ def camera_facts(
         links={_name(pod): links(namespace, _name(pod)) for pod in pods},
         options=options,
         fresh_suffix=fresh,
+        nodes={_name(node): node for node in nodes if node},
+        exposing=tuple(found for found in services if _ours(found) and _label(found, names.AGENT_LABEL)),
     )
 
 
@@ -195,6 +238,10 @@ def _ours(obj: Obj | None) -> Obj | None:
     """The object if the operator made it; some caches hold everybody's objects."""
     labels = (obj or {"metadata": {}})["metadata"].get("labels") or {}
     return obj if labels.get(names.MANAGED_BY_LABEL) == names.MANAGED_BY else None
+
+
+def _label(obj: Obj, label: str) -> str:
+    return str((obj["metadata"].get("labels") or {}).get(label, ""))
 
 
 def _name(obj: Obj) -> str:

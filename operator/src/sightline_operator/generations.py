@@ -1,10 +1,13 @@
 """Which pods of a camera to keep, to make and to delete.
 
-At most one pod serves; a changed template is followed by making the new pod first and deleting the old one when the
-new one answers. Failed pods are replaced under a new name, later each time they fail in a row: the count travels in an
-annotation, so that it survives the operator. Pods on their way out (a drained or lost node) count as gone at once.
+At most one pod serves; a changed template, or a node that is drained, is followed by making the new pod first and
+deleting the old one when the new one answers and the viewers have moved (`handover`). Failed pods are replaced under a
+new name, later each time they fail in a row: the count travels in an annotation, so that it survives the operator. So
+are pods whose agent served well and now waits in the kubelet's crash back-off, which knows no difference. Pods on their
+way out count as gone at once.
 """
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,10 +15,15 @@ from datetime import datetime
 from sightline_kube.cluster import Obj
 from sightline_operator import pods
 from sightline_operator.backoff import Backoff
-from sightline_operator.clock import after, seconds_until
+from sightline_operator.clock import after, seconds_until, soonest
 from sightline_operator.facts import LinkState
+from sightline_operator.handover import STAY, HangUp, Move, drain
 
 REPLACEMENT = Backoff(base=2.0, cap=120.0)
+AFTER_SERVICE = Backoff(base=0.5, cap=8.0)
+"""For pods that had served well: whatever ends them again and again, viewers wait."""
+MOVE_AGAIN_SECONDS = 10.0
+"""A pod that has to leave its node is let alone for so long, however often its nodes are drained."""
 LONG_LIFE_SECONDS = 600.0
 """A pod that lived so long did not fail in a row with the one before."""
 
@@ -34,19 +42,23 @@ class Generations:
     """Whether another pod is to be made now."""
     attempt: int = 0
     """What the new pod notes as its attempt."""
+    hang_up: tuple[HangUp, ...] = ()
+    """Sessions that end because they have to move."""
     look_again: float | None = None
-    """Seconds until the backoff of a failed pod is over."""
+    """Seconds until the backoff of a failed pod is over, or viewers have had their time."""
 
 
-def choose(own: Sequence[Obj], links: Mapping[str, LinkState], wanted_hash: str, now: datetime) -> Generations:
+def choose(
+    own: Sequence[Obj], links: Mapping[str, LinkState], wanted_hash: str, now: datetime, move: Move = STAY
+) -> Generations:
     """The verdict on the pods that the camera controls."""
-    living = _best_first([pod for pod in own if pods.live(pod)], links)
-    current = [pod for pod in living if pods.desired_hash(pod) == wanted_hash]
-    outdated = [pod for pod in living if pods.desired_hash(pod) != wanted_hash]
-    dead = [pod for pod in own if pods.failed(pod) and not pods.deleting(pod)]
-    # The wanted generation answers: everything else goes.
+    living = _best_first([pod for pod in own if pods.live(pod) and not pods.given_up(pod)], links)
+    outdated = [pod for pod in living if pods.desired_hash(pod) != wanted_hash or pods.name_of(pod) in move.leaving]
+    current = [pod for pod in living if pod not in outdated]
+    dead = [pod for pod in own if not pods.deleting(pod) and (pods.failed(pod) or pods.given_up(pod))]
+    # The wanted generation answers: everything else goes, the watched ones when their viewers have moved.
     if current and answers(current[0], links):
-        return Generations(current[0], (current[0],), tuple(current[1:] + outdated + dead))
+        return _handed_over(current, outdated, dead, _Moving(links, move, now))
     # It is on its way: what answers of the old one, or may be about to, serves until then.
     if current:
         keep = [pod for pod in outdated if answers(pod, links) or _may_answer(pod, links, now)]
@@ -55,8 +67,30 @@ def choose(own: Sequence[Obj], links: Mapping[str, LinkState], wanted_hash: str,
         return Generations(standing, (current[0], *keep[:1]), tuple(current[1:] + drop + keep[1:] + dead))
     # Only an old generation is there: make the new one beside it.
     if outdated:
-        return Generations(outdated[0], (outdated[0],), tuple(outdated[1:] + dead), make=True)
+        return _successor(outdated, dead, wanted_hash, now)
     return _replacement(dead, now)
+
+
+@dataclass(frozen=True, slots=True)
+class _Moving:
+    links: Mapping[str, LinkState]
+    move: Move
+    now: datetime
+
+
+def _handed_over(current: list[Obj], outdated: list[Obj], dead: list[Obj], moving: _Moving) -> Generations:
+    """One pod serves whoever comes; others stay for those who are there."""
+    rest = [
+        (pod, drain(pod, current[0], moving.links.get(pods.name_of(pod)), moving.move, moving.now))
+        for pod in current[1:] + outdated
+    ]
+    return Generations(
+        current[0],
+        (current[0], *(pod for pod, verdict in rest if verdict.keep)),
+        (*(pod for pod, verdict in rest if not verdict.keep), *dead),
+        hang_up=tuple(verdict.hang_up for _, verdict in rest if verdict.hang_up),
+        look_again=soonest(*(verdict.look_again for _, verdict in rest)),
+    )
 
 
 def standing(own: Sequence[Obj], links: Mapping[str, LinkState], wanted_hash: str) -> Obj | None:
@@ -85,12 +119,29 @@ def _replacement(dead: list[Obj], now: datetime) -> Generations:
     newest = max(dead, key=lambda pod: (pods.created_at(pod) or now, pods.name_of(pod)))
     ended, made = pods.failed_at(newest) or now, pods.created_at(newest) or now
     attempt = 1 if (ended - made).total_seconds() > LONG_LIFE_SECONDS else pods.attempt(newest) + 1
-    # The first failure in a row is answered at once. No jitter: the decision is to be the same in every pass.
-    wait = REPLACEMENT.delay(attempt - 2, lambda: 1.0) if attempt > 1 else 0.0
+    backoff = AFTER_SERVICE if pods.given_up(newest) else REPLACEMENT
+    # The first failure in a row is answered at once. Jitter by the pod: the decision is to be the same in every pass.
+    wait = backoff.delay(attempt - 2, lambda: _lot(newest)) if attempt > 1 else 0.0
     left = seconds_until(after(ended, wait), now)
     if left > 0:
         return Generations(newest, superfluous=tuple(pod for pod in dead if pod is not newest), look_again=left)
     return Generations(newest, superfluous=tuple(dead), make=True, attempt=attempt)
+
+
+def _successor(outdated: list[Obj], dead: list[Obj], wanted_hash: str, now: datetime) -> Generations:
+    """Make another pod, at once or a while after one that came to a node that has to be left too."""
+    rest, left = outdated[1:], 0.0
+    wanted = [pod for pod in outdated if pods.desired_hash(pod) == wanted_hash]
+    if wanted:
+        newest = max(wanted, key=lambda pod: pods.created_at(pod) or now)
+        left = seconds_until(after(pods.created_at(newest) or now, MOVE_AGAIN_SECONDS), now)
+        rest = [pod for pod in rest if pod is not newest] if left else rest
+    return Generations(outdated[0], (outdated[0],), tuple(rest + dead), make=not left, look_again=left or None)
+
+
+def _lot(pod: Obj) -> float:
+    """A number in [0, 1) that is the pod's own: cameras that were lost together do not come back in step."""
+    return zlib.crc32(pods.uid_of(pod).encode()) / 2**32
 
 
 def _best_first(candidates: list[Obj], links: Mapping[str, LinkState]) -> list[Obj]:

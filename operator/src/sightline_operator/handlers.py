@@ -7,7 +7,7 @@ No create, update or delete handlers, no finalizers, no annotations: kopf writes
 import asyncio
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import kopf
@@ -63,7 +63,7 @@ def settings() -> kopf.OperatorSettings:
     result.scanning.disabled = True
     result.persistence.finalizer = f"{GROUP}/operator"
     result.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=GROUP, v1=False)
-    result.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=GROUP)
+    result.persistence.diffbase_storage = _NoDiffBase(prefix=GROUP)
     result.watching.server_timeout = SERVER_TIMEOUT_SECONDS
     result.watching.client_timeout = SERVER_TIMEOUT_SECONDS + 10
     result.watching.connect_timeout = REQUEST_SECONDS
@@ -75,6 +75,14 @@ def settings() -> kopf.OperatorSettings:
             selector = ",".join(f"{key}={value}" for key, value in labels.items())
             result.watching.label_selectors[(*_group_version(kind), kind.plural)] = selector
     return result
+
+
+class _NoDiffBase(kopf.AnnotationsDiffBaseStorage):
+    """kopf copies each object, for each event, to compare it with the one before; nobody here asks what has changed."""
+
+    def build(self, *, body: kopf.Body, extra_fields: Iterable[Any] | None = None) -> kopf.BodyEssence:
+        """Nothing."""
+        return kopf.BodyEssence()
 
 
 def _observe(registry: kopf.OperatorRegistry, cache: Cache, kind: Kind) -> None:

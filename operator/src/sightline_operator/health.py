@@ -1,7 +1,8 @@
 """One small HTTP server beside the operator: `/healthz`, `/readyz` and `/metrics`.
 
-Healthy means that the event loop turns (it answers at all) and that no pass hangs; a task that ends takes the process
-along, so it need not be asked for. Ready means that the caches hold the world and that the process is not stopping.
+Healthy means that the event loop turns (it answers at all; `watchdog` tells where it stands still) and that no pass
+hangs; a task that ends takes the process along, so it need not be asked for. Ready means that the caches hold the
+world, that the API server has answered for every kind a moment ago, and that the process is not stopping.
 """
 
 import asyncio

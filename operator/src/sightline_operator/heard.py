@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sightline_model.agent import (
+    MAIN_PROFILE,
     AgentEvent,
     AgentReport,
     SessionEvent,
@@ -44,6 +45,8 @@ class Heard:
         self._error = ""
         self._pushed: tuple[str, datetime] | None = None
         self._stats_told_at: datetime | None = None
+        self._source_failed_at: datetime | None = None
+        self._idle_since: datetime | None = None
 
     @property
     def state(self) -> LinkState:
@@ -55,6 +58,8 @@ class Heard:
             followed_at=self._followed_at,
             changed_at=self._changed_at,
             error=self._error,
+            source_failed_at=self._source_failed_at,
+            idle_since=self._idle_since,
             pushed_revision=self._pushed[0] if self._pushed else "",
             pushed_at=self._pushed[1] if self._pushed else None,
         )
@@ -68,6 +73,7 @@ class Heard:
         if isinstance(event, SessionEvent):
             self._forget_ended(now)
             self._sessions[event.session.id] = event.session
+            self._note_sessions(now)
             return News(camera=True, sessions=frozenset({event.session.id}))
         if isinstance(event, SourceEvent):
             return self._source(event.source, now, told=True)
@@ -77,7 +83,9 @@ class Heard:
     def snapshot(self, report: AgentReport, now: datetime) -> News:
         """Everything anew: whoever is not in it is not there."""
         self._report = report
+        self._note_source(report.source, now)
         self._sessions = {session.id: session for session in report.sessions}
+        self._note_sessions(now)
         if not self._connected:
             self._connected, self._changed_at = True, now
         self._error = ""
@@ -97,13 +105,30 @@ class Heard:
 
     def _source(self, source: SourceReport, now: datetime, told: bool) -> News:
         assert self._report is not None  # noqa: S101 - both callers have looked
+        if source.profile != MAIN_PROFILE:
+            said = {report.profile: report for report in self._report.profiles} | {source.profile: source}
+            self._report = self._report.model_copy(update={"profiles": list(said.values())})
+            return News(camera=True)
         before = self._report.source
+        self._note_source(source, now)
         self._report = self._report.model_copy(update={"source": source})
         due = self._stats_told_at is None or (now - self._stats_told_at).total_seconds() >= STATS_SECONDS
         if not (told or due or _essence(before) != _essence(source)):
             return News()
         self._stats_told_at = now
         return News(camera=True)
+
+    def _note_sessions(self, now: datetime) -> None:
+        if any(session.phase is not SessionPhase.ENDED for session in self._sessions.values()):
+            self._idle_since = None
+        elif self._idle_since is None:
+            self._idle_since = now
+
+    def _note_source(self, source: SourceReport, now: datetime) -> None:
+        if not source.reason.failed:
+            self._source_failed_at = None
+        elif self._source_failed_at is None:
+            self._source_failed_at = now
 
     def _forget_ended(self, now: datetime) -> None:
         """Agents forget sessions a while after their end; so do we, or the table would grow for ever."""

@@ -17,22 +17,32 @@ sightline_camera_ready{status}                               Ready conditions: T
 sightline_sessions{phase}                                    StreamSession objects
 sightline_agent_links{state}                                 event streams: connected, lost
 sightline_status_writes_total{kind}                          statuses written
+sightline_events_total{result}                               notes about cameras for kubectl describe
+sightline_ports{state}                                       ports of the nodes: held by agents, quarantined after one
+sightline_probes_total{result}                               agents asked at the addresses that viewers dial
 sightline_sessions_reaped_total                              ended sessions that were deleted
 sightline_swept_ghosts_total                                 deletions that no watch told
 sightline_sweep_failures_total                               LISTs that failed
 sightline_cache_synced                                       1 once every kind was listed
+sightline_heartbeat_age_seconds                              since the API server last answered for every kind
+sightline_agents{state}                                      cameras by the reason of their AgentReady condition
+sightline_session_phase_seconds{phase}                       how long sessions take to be answered, connected, streaming
 leader_election_master_status{name}                          1 while this operator holds the Lease, 0 while it waits
 """
 
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from sightline_model.session import SessionPhase, StreamSessionStatus
+
 _TIMES = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
+_SESSION_TIMES = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 600.0, 3600.0, 14400.0)
 QUEUE = "sightline"
 
 
@@ -50,6 +60,11 @@ class Figures:
     ghosts: int
     sweep_failures: int
     synced: bool
+    ports: Mapping[str, int]
+    agents: Tally[str]
+    """Cameras by the reason of their AgentReady condition."""
+    probes: Mapping[str, int]
+    """Questions to agents at the addresses that viewers dial, by what became of them."""
 
 
 class Metrics:
@@ -79,6 +94,17 @@ class Metrics:
             "leader_election_master_status", "Whether this operator holds the Lease", ["name"], registry=self.registry
         )
         self.status_writes = Counter("sightline_status_writes", "Statuses written", ["kind"], registry=self.registry)
+        self._events = Counter("sightline_events", "Events of cameras", ["result"], registry=self.registry)
+        self._heartbeat = Gauge(
+            "sightline_heartbeat_age_seconds", "Since the API server answered for every kind", registry=self.registry
+        )
+        self._session_phases = Histogram(
+            "sightline_session_phase_seconds",
+            "Time that sessions take",
+            ["phase"],
+            buckets=_SESSION_TIMES,
+            registry=self.registry,
+        )
         self._requests = Counter(
             "rest_client_requests", "Requests to the API server", ["code", "method"], registry=self.registry
         )
@@ -120,9 +146,31 @@ class Metrics:
         self._requests.labels(code, method).inc()
         self._request_time.labels(method).observe(seconds)
 
+    def event(self, result: str) -> None:
+        """What became of a note about a camera."""
+        self._events.labels(result).inc()
+
     def election(self, name: str, leading: Callable[[], bool]) -> None:
         """Tell of a Lease whenever somebody asks."""
         self._leading.labels(name).set_function(lambda: float(leading()))
+
+    def heartbeat(self, age: Callable[[], float]) -> None:
+        """Tell whenever somebody asks how long ago the API server answered."""
+        self._heartbeat.set_function(age)
+
+    def session(self, status: StreamSessionStatus) -> None:
+        """A session's status was written: how long it took to come so far."""
+        times = status.timestamps
+        if status.phase is SessionPhase.STREAMING:
+            self._phase("answered", times.requested, times.answered)
+            self._phase("connected", times.answered, times.connected)
+            self._phase("first media", times.connected, times.first_media)
+        elif status.phase is SessionPhase.ENDED:
+            self._phase("whole", times.requested, times.ended)
+
+    def _phase(self, phase: str, begin: datetime | None, end: datetime | None) -> None:
+        if begin is not None and end is not None:
+            self._session_phases.labels(phase).observe(max(0.0, (end - begin).total_seconds()))
 
     def watch(self, figures: Callable[[], Figures]) -> None:
         """Count from caches whenever somebody asks."""
@@ -148,6 +196,7 @@ class _FiguresCollector(Collector):
         figures = self._figures()
         yield _tally("sightline_cameras", "Camera objects", "phase", figures.camera_phases)
         yield _tally("sightline_camera_ready", "Ready conditions of cameras", "status", figures.camera_ready)
+        yield _tally("sightline_agents", "Cameras by the state of their agent", "state", figures.agents)
         yield _tally("sightline_sessions", "StreamSession objects", "phase", figures.session_phases)
         yield _tally("sightline_agent_links", "Event streams of agents", "state", figures.links)
         yield _queue_gauge("workqueue_unfinished_work_seconds", figures.unfinished_seconds)
@@ -155,7 +204,16 @@ class _FiguresCollector(Collector):
         yield CounterMetricFamily("sightline_sessions_reaped", "Ended sessions deleted", value=figures.reaped)
         yield CounterMetricFamily("sightline_swept_ghosts", "Deletions no watch told", value=figures.ghosts)
         yield CounterMetricFamily("sightline_sweep_failures", "LISTs that failed", value=figures.sweep_failures)
+        yield _tally("sightline_ports", "Ports of the nodes", "state", Tally(figures.ports))
+        yield _counted("sightline_probes", "Probes of agents' addresses", "result", figures.probes)
         yield GaugeMetricFamily("sightline_cache_synced", "Every kind was listed", value=int(figures.synced))
+
+
+def _counted(name: str, text: str, label: str, counts: Mapping[str, int]) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, text, labels=[label])
+    for value, count in sorted(counts.items()):
+        family.add_metric([value], count)
+    return family
 
 
 def _tally(name: str, text: str, label: str, tally: Tally[str]) -> GaugeMetricFamily:

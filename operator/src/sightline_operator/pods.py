@@ -8,6 +8,8 @@ from sightline_model import names
 from sightline_operator.build import ATTEMPT_ANNOTATION, CONTAINER
 from sightline_operator.clock import parse_time
 
+SERVED_SECONDS = 10.0
+"""An agent that ran for so long can start: something that passes, or somebody, has ended it."""
 _IMAGE_REASONS = frozenset(
     {
         "ErrImagePull",
@@ -112,6 +114,19 @@ def image_missing(pod: Obj) -> bool:
 def crashing(pod: Obj) -> bool:
     """True when the container ends again and again."""
     return waiting(pod).get("reason") == "CrashLoopBackOff"
+
+
+def given_up(pod: Obj) -> bool:
+    """True when the container had served well and the kubelet makes its next start wait.
+
+    The kubelet doubles that wait with each end, however long the container ran (10 s, 20 s, ... 5 min), and a watched
+    camera need not: another pod starts at once. A container that ends soon after its start is left to the kubelet.
+    """
+    if deleting(pod) or not crashing(pod):
+        return False
+    end = last_end(pod)
+    started, ended = parse_time(end.get("startedAt")), parse_time(end.get("finishedAt"))
+    return started is not None and ended is not None and (ended - started).total_seconds() >= SERVED_SECONDS
 
 
 def last_end(pod: Obj) -> dict[str, Any]:

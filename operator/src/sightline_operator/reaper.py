@@ -31,6 +31,7 @@ class Reaper:
         self._clock = clock
         self._heap: list[tuple[datetime, SessionKey, str]] = []
         self._due: dict[SessionKey, tuple[datetime, str]] = {}
+        self._taken: dict[SessionKey, str] = {}  # being deleted, or deleted and not yet seen to be gone
         self._wake = asyncio.Event()
         self.deleted = 0
 
@@ -39,7 +40,7 @@ class Reaper:
 
     def schedule(self, key: SessionKey, uid: str, at: datetime) -> None:
         """Delete the session at that time; a later call for it replaces this one."""
-        if self._due.get(key) == (at, uid):
+        if self._due.get(key) == (at, uid) or self._taken.get(key) == uid:
             return
         self._due[key] = (at, uid)
         heapq.heappush(self._heap, (at, key, uid))
@@ -48,6 +49,7 @@ class Reaper:
     def forget(self, key: SessionKey) -> None:
         """The session is gone already."""
         self._due.pop(key, None)
+        self._taken.pop(key, None)
 
     async def run(self) -> None:
         """Delete what is due until cancelled."""
@@ -77,6 +79,7 @@ class Reaper:
             elif at <= now:
                 heapq.heappop(self._heap)
                 del self._due[key]
+                self._taken[key] = uid
                 group.append((key, uid))
             else:
                 break
@@ -91,4 +94,5 @@ class Reaper:
             return
         except ClusterError as error:
             log.warning("session %s/%s cannot be deleted yet: %s", namespace, name, error)
+            self._taken.pop(key, None)
             self.schedule(key, uid, after(self._clock(), TRY_AGAIN_SECONDS))

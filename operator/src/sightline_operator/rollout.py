@@ -22,8 +22,20 @@ class Progress(Enum):
     """Both generations are there."""
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far a class's roll-out has come."""
+
+    moving: tuple[CameraKey, ...] = ()
+    """Cameras that have, or are about to have, a newer agent beside the one that serves."""
+    waiting: int = 0
+    watched: int = 0
+    """So many of those that wait have viewers."""
+
+
 @dataclass(slots=True)
 class _Class:
+    at_a_time: int = 1
     active: set[CameraKey] = field(default_factory=set)
     waiting: dict[CameraKey, int] = field(default_factory=dict)
     """Viewers of each camera that waits for its turn."""
@@ -47,31 +59,43 @@ class Rollouts:
         A watched camera that asks for the first time is to ask again: idle ones may not have asked yet.
         """
         state = self._classes.setdefault(class_name, _Class())
+        state.at_a_time = at_a_time
         if camera in state.active:
             return True
         first = camera not in state.waiting
         state.waiting[camera] = viewers
         if viewers and first:
             return False
-        if len(state.active) >= at_a_time or _next(state) != camera:
+        if len(state.active) >= at_a_time or _in_order(state)[0] != camera:
             return False
         self.under_way(class_name, camera)
         return True
 
-    def done(self, camera: CameraKey) -> CameraKey | None:
+    def done(self, camera: CameraKey) -> tuple[CameraKey, ...]:
         """The camera needs no move (any more); the answer is whoever may have a look next."""
-        chosen = None
+        chosen: list[CameraKey] = []
         for name, state in list(self._classes.items()):
-            known = camera in state.active or camera in state.waiting
+            if camera not in state.active and camera not in state.waiting:
+                continue
             state.active.discard(camera)
             state.waiting.pop(camera, None)
-            if known and state.waiting and not state.active:
-                chosen = _next(state)
+            chosen += _in_order(state)[: max(0, state.at_a_time - len(state.active))]
             if not state.active and not state.waiting:
                 del self._classes[name]
-        return chosen
+        return tuple(chosen)
+
+    def standing(self, class_name: str) -> Standing:
+        """How far the class has come."""
+        state = self._classes.get(class_name, _Class())
+        watched = sum(viewers > 0 for viewers in state.waiting.values())
+        return Standing(tuple(sorted(state.active)), len(state.waiting), watched)
+
+    def classes_of(self, camera: CameraKey) -> tuple[str, ...]:
+        """Classes whose roll-outs know the camera."""
+        known = self._classes.items()
+        return tuple(name for name, state in known if camera in state.active or camera in state.waiting)
 
 
-def _next(state: _Class) -> CameraKey:
-    """The camera with the fewest viewers; names decide between equals."""
-    return min(state.waiting, key=lambda camera: (state.waiting[camera], camera))
+def _in_order(state: _Class) -> list[CameraKey]:
+    """Those who wait, fewest viewers first; names decide between equals."""
+    return sorted(state.waiting, key=lambda camera: (state.waiting[camera], camera))

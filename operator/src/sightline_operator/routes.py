@@ -8,10 +8,12 @@ from datetime import datetime
 
 from sightline_kube.cache import Cache, Key
 from sightline_kube.cluster import Obj
-from sightline_kube.kinds import CAMERA, CAMERA_CLASS, POD, SERVICE, STREAM_SESSION, Kind
+from sightline_kube.kinds import CAMERA, CAMERA_CLASS, NODE, POD, POD_DISRUPTION_BUDGET, SERVICE, STREAM_SESSION, Kind
 from sightline_model import names
 from sightline_model.agent import CameraIdentity
-from sightline_operator import pods
+from sightline_model.reasons import AgentReason
+from sightline_model.session import SessionPhase
+from sightline_operator import budgets, network, nodes, pods
 from sightline_operator.agents import AgentLinks, AgentTarget
 from sightline_operator.clock import Clock
 from sightline_operator.facts import resolve_class
@@ -21,6 +23,8 @@ from sightline_operator.workqueue import WorkQueue
 
 CLASS_DELAY_SECONDS = 1.0
 """A class's count of cameras is written once for a burst of changes."""
+BUDGET_DELAY_SECONDS = 1.0
+"""Likewise the look at a namespace's budget."""
 REVOKED_KEPT = 4096
 """Deleted sessions that are remembered until their agents have heard of it; the oldest is dropped."""
 
@@ -41,6 +45,8 @@ class Routes:
             STREAM_SESSION: self._session,
             POD: self._pod,
             SERVICE: self._child,
+            NODE: self._node,
+            POD_DISRUPTION_BUDGET: self._budget,
         }
 
     def changed(self, key: Key, before: Obj | None, now: Obj | None) -> None:
@@ -67,10 +73,23 @@ class Routes:
         """The camera of a session that somebody deleted a while ago; empty if nobody did."""
         return self._revoked.get((namespace, name), ("", None))[0]
 
+    def wanted(self, camera: tuple[str, str]) -> bool:
+        """Whether the camera (namespace, name) has sessions that have not ended."""
+        known = (self._cache.get(STREAM_SESSION, camera[0], name) for name in self._sessions.get(camera, ()))
+        return any(session and (session.get("status") or {}).get("phase") != SessionPhase.ENDED for session in known)
+
+    def _rests(self, camera: tuple[str, str]) -> bool:
+        """Whether the camera's status says that a viewer has to wake it."""
+        found = self._cache.get(CAMERA, *camera)
+        conditions = ((found or {}).get("status") or {}).get("conditions") or []
+        return any(item.get("reason") == AgentReason.SCALED_TO_ZERO for item in conditions)
+
     def _camera(self, key: Key, before: Obj | None, now: Obj | None) -> None:
         self._queue.add(key)
         if _same(before, now):
             return
+        if before is None or now is None:
+            self._queue.add_after(Key(POD_DISRUPTION_BUDGET, key.namespace, budgets.NAME), BUDGET_DELAY_SECONDS)
         for obj in (before, now):
             class_name = resolve_class(self._cache, obj)[0] if obj else ""
             if class_name:
@@ -97,6 +116,8 @@ class Routes:
         owner = (key.namespace, camera_of(obj))
         if now is not None:
             self._sessions.setdefault(owner, set()).add(key.name)
+            if before is None and self._rests(owner):
+                self._queue.add(Key(CAMERA, *owner))
             return
         known = self._sessions.get(owner, set())
         known.discard(key.name)
@@ -122,6 +143,17 @@ class Routes:
         if camera:
             self._queue.add(Key(CAMERA, key.namespace, camera))
 
+    def _budget(self, key: Key, before: Obj | None, now: Obj | None) -> None:
+        self._queue.add(key)
+
+    def _node(self, key: Key, before: Obj | None, now: Obj | None) -> None:
+        """A node that is lost, cordoned, back or moved concerns the cameras whose agents are there."""
+        if _vital_of_node(before) == _vital_of_node(now):
+            return
+        for pod in self._cache.list(POD):
+            if pods.node(pod) == key.name:
+                self._queue.add(Key(CAMERA, str(pod["metadata"]["namespace"]), _camera_label(pod)))
+
     def _sessions_of(self, namespace: str, camera: str) -> None:
         for session in self._sessions.get((namespace, camera), ()):
             self._queue.add(Key(STREAM_SESSION, namespace, session))
@@ -134,7 +166,8 @@ def target_of(pod: Obj) -> AgentTarget | None:
         return None
     namespace = str(pod["metadata"]["namespace"])
     identity = CameraIdentity(namespace=namespace, name=camera, uid=uid)
-    return AgentTarget(namespace, pods.name_of(pod), pods.uid_of(pod), identity, address)
+    port = network.listens(pod, "control")
+    return AgentTarget(namespace, pods.name_of(pod), pods.uid_of(pod), identity, address, port)
 
 
 def _vital(pod: Obj | None) -> tuple[object, ...]:
@@ -142,6 +175,13 @@ def _vital(pod: Obj | None) -> tuple[object, ...]:
     if pod is None:
         return ()
     return pods.deleting(pod), pods.failed(pod), pods.running_since(pod), pods.node(pod)
+
+
+def _vital_of_node(node: Obj | None) -> tuple[object, ...]:
+    """May agents stay there, and where do viewers find it?"""
+    if node is None:
+        return ()
+    return nodes.lost(node), nodes.cordoned(node), (node.get("status") or {}).get("addresses")
 
 
 def _same(before: Obj | None, now: Obj | None) -> bool:

@@ -15,7 +15,7 @@ from sightline_kube.cluster import Obj
 from sightline_model import names
 from sightline_model.agent import CONTROL_PORT, SessionReport
 from sightline_model.cameraclass import CameraClassSpec
-from sightline_model.conditions import Finding, merge
+from sightline_model.conditions import Finding, find, merge
 from sightline_model.reasons import (
     PENDING,
     AuthorizedReason,
@@ -234,10 +234,14 @@ def _never_connected(case: _Case) -> _End | None:
 
 
 def _connect_wait(case: _Case) -> float | None:
-    """Seconds that are left to a session that no agent has known yet; None when one has."""
+    """Seconds that are left to a session that no agent has known yet; None when one has. An agent that has to be
+    started for it has the camera's startTimeout for that."""
     if case.report is not None or case.stored.phase is not SessionPhase.REQUESTED:
         return None
     patience = accept.span(case.camera_class.defaults.connect_timeout, 20.0) + UNKNOWN_TO_AGENT_SECONDS
+    if _waits(case.stored):
+        lifecycle = ((case.facts.camera or {}).get("spec") or {}).get("lifecycle") or {}
+        patience += accept.span(str(lifecycle.get("startTimeout", "")), 10.0)
     return seconds_until(after(case.created, patience), case.now)
 
 
@@ -251,15 +255,9 @@ def _current(case: _Case) -> StreamSessionStatus:
     """The status of a session that lives."""
     report = case.report
     phase = report.phase if report else case.stored.phase
-    streaming = phase is SessionPhase.STREAMING
     findings = [
         _authorized(case.facts, granted=True),
-        Finding(
-            type=ConditionType.CONNECTED,
-            status=ConditionStatus.TRUE if streaming else ConditionStatus.FALSE,
-            reason=ConnectedReason.STREAMING if streaming else ConnectedReason.CONNECTING,
-            message="" if streaming else "Send the offer to the endpoint.",
-        ),
+        _connected(case, phase),
         Finding(type=ConditionType.ENDED, status=ConditionStatus.FALSE, reason=PENDING),
     ]
     generation = _generation(case.facts)
@@ -267,10 +265,41 @@ def _current(case: _Case) -> StreamSessionStatus:
         observed_generation=generation,
         conditions=merge(looked_at(case.stored.conditions), findings, generation, case.now.replace(microsecond=0)),
         phase=phase,
-        endpoint=_endpoint(case.facts, case.spec.camera_ref.name),
+        endpoint="" if _without_endpoint(case) else _endpoint(case.facts, case.spec.camera_ref.name),
         node=pods.node(case.held_by.pod) if case.held_by else case.stored.node,
         timestamps=_times(case.facts, case.stored, report, case.now),
     )
+
+
+def _connected(case: _Case, phase: SessionPhase) -> Finding:
+    if phase is SessionPhase.STREAMING:
+        return Finding(type=ConditionType.CONNECTED, status=ConditionStatus.TRUE, reason=ConnectedReason.STREAMING)
+    waits = phase is SessionPhase.REQUESTED and not _answered(case.facts)
+    return Finding(
+        type=ConditionType.CONNECTED,
+        status=ConditionStatus.FALSE,
+        reason=ConnectedReason.WAITING_FOR_AGENT if waits else ConnectedReason.CONNECTING,
+        message="The camera's agent is being started." if waits else "Send the offer to the endpoint.",
+    )
+
+
+def _waits(stored: StreamSessionStatus) -> bool:
+    """Whether it is written that the session waits for an agent."""
+    connected = find(stored.conditions, ConditionType.CONNECTED)
+    return connected is not None and connected.reason == ConnectedReason.WAITING_FOR_AGENT
+
+
+def _answered(facts: SessionFacts) -> bool:
+    """Whether the camera has an agent that answers."""
+    return any(agent.link.connected for agent in facts.agents)
+
+
+def _without_endpoint(case: _Case) -> bool:
+    """Whether there is nothing yet to send an offer to. The front door takes one at any time and keeps it waiting, and
+    for the sessions that it makes itself nobody reads the endpoint."""
+    labels = (case.facts.session or {})["metadata"].get("labels") or {}
+    patient = bool(case.facts.public_url) or names.USER_LABEL in labels
+    return not (patient or case.report is not None or case.stored.endpoint or _answered(case.facts))
 
 
 def _ended(status: StreamSessionStatus, hang_up: tuple[str, ...], camera_class: CameraClassSpec) -> SessionDecision:
@@ -342,10 +371,11 @@ def _times(
     """The stored times, with those that have become known."""
     before = stored.timestamps
     requested = pods.created_at(facts.session or {"metadata": {}})
+    there = now if _answered(facts) else None
     times = SessionTimestamps(
         requested=before.requested or requested,
         authorized=before.authorized or now,
-        agent_ready=before.agent_ready,
+        agent_ready=before.agent_ready or (report.requested_at if report else there),
         answered=before.answered,
         connected=before.connected,
         first_media=before.first_media,
@@ -355,7 +385,6 @@ def _times(
         return times
     return times.model_copy(
         update={
-            "agent_ready": before.agent_ready or report.requested_at,
             "answered": report.answered_at or before.answered,
             "connected": report.connected_at or before.connected,
             "first_media": report.first_media_at or before.first_media,
@@ -369,17 +398,22 @@ def _moments(times: SessionTimestamps) -> Iterable[datetime]:
 
 
 def _worth_writing(stored: StreamSessionStatus, status: StreamSessionStatus) -> bool:
-    """The budget: the first sight of a session, and the moment when it streams. The end is written in any case."""
+    """The budget: the first sight of a session, and the moment when it streams. The end is written in any case; the
+    moment when a session that waits for its agent gets an endpoint is one more."""
     if not _seen(stored):
+        return True
+    if _waits(stored) and status.endpoint and not stored.endpoint:
         return True
     return status.phase is SessionPhase.STREAMING and stored.phase is not SessionPhase.STREAMING
 
 
 def _endpoint(facts: SessionFacts, camera: str) -> str:
     """Where to send the offer: through the front door if its address is known, else to the agent's Service."""
+    profile = ((facts.session or {}).get("spec") or {}).get("profile")
+    query = f"?profile={profile}" if profile else ""
     if facts.public_url:
-        return f"{facts.public_url.rstrip('/')}/v1/namespaces/{facts.namespace}/cameras/{camera}/whep"
-    return f"http://{names.agent_service(camera)}.{facts.namespace}.svc:{CONTROL_PORT}/whep"
+        return f"{facts.public_url.rstrip('/')}/v1/namespaces/{facts.namespace}/cameras/{camera}/whep{query}"
+    return f"http://{names.agent_service(camera)}.{facts.namespace}.svc:{CONTROL_PORT}/whep{query}"
 
 
 def _generation(facts: SessionFacts) -> int:

@@ -10,6 +10,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from sightline_model.names import SIGNING_KEY_FILE
+from sightline_operator.ports import QUARANTINE_SECONDS
 
 
 class OperatorSettings(BaseSettings):
@@ -33,10 +34,14 @@ class OperatorSettings(BaseSettings):
     """Address to listen on for health and metrics."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     """Port of health and metrics."""
-    workers: Annotated[int, Field(ge=1, le=256)] = 16
+    workers: Annotated[int, Field(ge=1, le=256)] = 32
     """Objects worked on at the same time."""
     sweep_interval: Annotated[float, Field(ge=1.0)] = 60.0
     """Seconds between two full LISTs of every kind."""
+    port_quarantine: Annotated[float, Field(ge=0, le=86400)] = QUARANTINE_SECONDS
+    """Seconds that a port of the nodes rests before another agent gets it: longer than nodes remember UDP streams."""
+    turn_secrets: Annotated[str | None, NoDecode] = None
+    """Names of the TURN servers' Secrets that the front door has, with commas between them; unset: not known."""
     lease_name: str = ""
     """Lease by which several operators agree on the one that works; empty: this is the only one."""
     lease_namespace: str = "default"
@@ -51,4 +56,13 @@ class OperatorSettings(BaseSettings):
     @property
     def namespace_list(self) -> tuple[str, ...]:
         """`namespaces` as a tuple; empty for all."""
-        return tuple(part.strip() for part in self.namespaces.split(",") if part.strip())
+        return _parts(self.namespaces)
+
+    @property
+    def known_turn_secrets(self) -> frozenset[str] | None:
+        """`turn_secrets` as a set."""
+        return None if self.turn_secrets is None else frozenset(_parts(self.turn_secrets))
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())

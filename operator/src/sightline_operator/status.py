@@ -14,6 +14,8 @@ from sightline_kube.errors import ConflictError, NotFoundError
 from sightline_kube.kinds import kind_of
 from sightline_model.base import Model
 from sightline_model.camera import CameraStatus
+from sightline_model.conditions import find
+from sightline_model.reasons import ConditionStatus, ConditionType
 from sightline_operator.clock import after, seconds_until
 
 NUMBERS_SECONDS = 10.0
@@ -33,6 +35,9 @@ def plan(stored: CameraStatus, wanted: CameraStatus, last_write: datetime | None
     if stored == wanted:
         return WritePlan(write=False)
     if last_write is None:
+        return WritePlan(write=True)
+    # Viewers wait for this one.
+    if _answers(wanted) and not _answers(stored):
         return WritePlan(write=True)
     pause = NUMBERS_SECONDS if _without_numbers(stored) == _without_numbers(wanted) else CHANGES_SECONDS
     wait = seconds_until(after(last_write, pause), now)
@@ -65,6 +70,11 @@ class StatusWriter:
             raise
         self._cache.observe(kind, EventType.MODIFIED, written)
         return True
+
+
+def _answers(status: CameraStatus) -> bool:
+    ready = find(status.conditions, ConditionType.AGENT_READY)
+    return ready is not None and ready.status is ConditionStatus.TRUE
 
 
 def _without_numbers(status: CameraStatus) -> CameraStatus:

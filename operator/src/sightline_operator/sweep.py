@@ -6,13 +6,14 @@ cache drops what the LIST does not have, and tells its subscribers as if the del
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 
 from sightline_kube.cache import Cache
 from sightline_kube.cluster import Cluster
 from sightline_kube.errors import ClusterError, UnavailableError
-from sightline_kube.kinds import CAMERA, CAMERA_CLASS, POD, SERVICE, STREAM_SESSION, Kind
+from sightline_kube.kinds import CAMERA, CAMERA_CLASS, NODE, POD, POD_DISRUPTION_BUDGET, SERVICE, STREAM_SESSION, Kind
 from sightline_model.names import MANAGED_BY, MANAGED_BY_LABEL
 from sightline_operator.backoff import Backoff
 
@@ -25,8 +26,10 @@ SELECTORS: Mapping[Kind, Mapping[str, str] | None] = {
     STREAM_SESSION: None,
     POD: OURS,
     SERVICE: OURS,
+    NODE: None,
+    POD_DISRUPTION_BUDGET: OURS,
 }
-"""What the operator looks at: its own kinds whole, of the core kinds only what it made itself, and of
+"""What the operator looks at: its own kinds and the nodes whole, of the other kinds only what it made itself, and of
 that no Secrets (docs/design/0005)."""
 FIRST = Backoff(base=0.5, cap=15.0)
 EARLY_SECONDS = (2.0, 10.0)
@@ -52,6 +55,13 @@ class Sweeper:
         self.ghosts = 0
         """Objects whose deletion only a LIST showed."""
         self.failures = 0
+        self._completed_at: float | None = None
+
+    def age(self) -> float:
+        """Seconds since the API server last answered for every kind; endless before it has."""
+        if self._completed_at is None:
+            return math.inf
+        return asyncio.get_running_loop().time() - self._completed_at
 
     async def run(self) -> None:
         """Sweep until cancelled; failures are logged and tried again, sooner while nothing was ever listed."""
@@ -86,6 +96,8 @@ class Sweeper:
                 if counting and dropped:
                     self.ghosts += dropped
                     log.warning("%d %s had gone without an event", dropped, kind.plural)
+        if complete:
+            self._completed_at = asyncio.get_running_loop().time()
         return complete
 
     def _scopes(self, kind: Kind) -> Sequence[str | None]:

@@ -1,0 +1,178 @@
+"""Who holds which port of the nodes: leases for HostPort, HostNetwork and NodePort, and their quarantine.
+
+A viewer that lost its agent goes on sending to the old port for a while, and connection tracking on nodes leads those
+packets wherever the entry says. So a port that was given up is handed out again only when every such entry is gone.
+
+The lease itself is written on what holds it: the port in the pod's and the Service's spec. The ledger is fed from the
+cache, so a new operator knows all of them; what was given up is in the class's `status.ports` together with what is
+held, and the part of it that nobody holds is in quarantine from the new operator's start.
+
+No two objects ever get one port: only the leader hands out, `lease` reserves without waiting for anything, and a
+reservation lasts until its object was seen, or cannot come any more.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from sightline_model.cameraclass import PortRange
+from sightline_operator.clock import Clock, after
+
+QUARANTINE_SECONDS = 180.0
+"""Linux forgets a UDP stream after 120 s without a packet (net.netfilter.nf_conntrack_udp_timeout_stream), before 5.0
+after 180 s."""
+RESERVED_SECONDS = 120.0
+"""A write that has not been seen by now was lost: two sweeps have passed."""
+MAX_TEXT = 8000
+"""Characters of `status.ports`."""
+
+Holder = tuple[str, str, str]
+"""Kind, namespace and name of an object."""
+
+
+@dataclass(slots=True)
+class _Lease:
+    holders: set[Holder]
+    seen: bool = False
+    """Whether any of its objects was ever there."""
+
+
+class PortLedger:
+    """Leases and quarantines of all classes: nodes have one set of ports."""
+
+    def __init__(
+        self, clock: Clock, quarantine: float = QUARANTINE_SECONDS, changed: Callable[[], None] = lambda: None
+    ) -> None:
+        self._clock = clock
+        self._quarantine = quarantine
+        self._changed = changed
+        self._leases: dict[int, _Lease] = {}
+        self._held: dict[Holder, int] = {}
+        self._reserved: dict[Holder, datetime] = {}
+        """Since when those hold a port that nobody has seen yet."""
+        self._until: dict[int, datetime] = {}
+        self._last = 0
+        """The port that was handed out last: the next one follows it, so that each rests as long as possible."""
+
+    def free(self, within: PortRange) -> int | None:
+        """The port that `lease` should take; None while there is none. Asking changes nothing."""
+        self._tidy()
+        start = self._last + 1 if within.first <= self._last < within.last else within.first
+        ports = (*range(start, within.last + 1), *range(within.first, start))
+        return next((port for port in ports if not self._taken(port)), None)
+
+    def free_at(self, within: PortRange) -> datetime | None:
+        """When the first quarantine in the range ends; None when there is none."""
+        self._tidy()
+        return min((until for port, until in self._until.items() if within.first <= port <= within.last), default=None)
+
+    def lease(self, port: int, *holders: Holder) -> None:
+        """Reserve a free port for objects that are about to be made."""
+        if self._taken(port):
+            raise ValueError(f"port {port} is taken")
+        self._leases[port] = _Lease(set(holders))
+        self._held.update(dict.fromkeys(holders, port))
+        self._reserved.update(dict.fromkeys(holders, self._clock()))
+        self._last = port
+        self._changed()
+
+    def refused(self, holder: Holder) -> None:
+        """The API server has refused an object of a lease; a port at which nobody ever was need not rest."""
+        port = self._held.get(holder)
+        if port is None or holder not in self._reserved:
+            return
+        if self._leases[port].seen:
+            self._release(port, holder)
+            return
+        for one in self._leases.pop(port).holders:
+            self._held.pop(one)
+            self._reserved.pop(one)
+
+    def avoid(self, port: int) -> None:
+        """Somebody else has it: leave it alone for a while."""
+        self._until[port] = after(self._clock(), self._quarantine)
+
+    def seen(self, holder: Holder, port: int | None) -> None:
+        """An object is there and holds that port, or is gone or holds none (None)."""
+        before = self._held.get(holder)
+        if before is not None and before != port:
+            self._release(before, holder)
+        if port is None:
+            return
+        self._until.pop(port, None)
+        lease = self._leases.setdefault(port, _Lease(set()))
+        new = holder not in lease.holders
+        lease.holders.add(holder)
+        lease.seen = True
+        self._held[holder] = port
+        self._reserved.pop(holder, None)
+        if new:
+            self._changed()
+
+    def recover(self, text: str) -> None:
+        """What an operator before this one has written: nobody knows since when the ports without a holder are free."""
+        until = after(self._clock(), self._quarantine)
+        for port in parse_ports(text):
+            if port not in self._leases:
+                self._until[port] = max(until, self._until.get(port, until))
+
+    def text(self, within: PortRange) -> str:
+        """What is held or in quarantine in the range, as `status.ports` has it."""
+        self._tidy()
+        return write_ports(port for port in {*self._leases, *self._until} if within.first <= port <= within.last)
+
+    def states(self) -> dict[str, int]:
+        """How many ports are held and how many in quarantine."""
+        self._tidy()
+        return {"held": len(self._leases), "quarantined": len(self._until)}
+
+    def _taken(self, port: int) -> bool:
+        return port in self._leases or port in self._until
+
+    def _release(self, port: int, holder: Holder) -> None:
+        self._held.pop(holder, None)
+        self._reserved.pop(holder, None)
+        lease = self._leases[port]
+        lease.holders.discard(holder)
+        if not lease.holders:
+            del self._leases[port]
+            self._until[port] = after(self._clock(), self._quarantine)
+            self._changed()
+
+    def _tidy(self) -> None:
+        """End what time ends."""
+        now = self._clock()
+        for port, until in list(self._until.items()):
+            if until <= now:
+                del self._until[port]
+        for holder, since in list(self._reserved.items()):
+            if after(since, RESERVED_SECONDS) <= now:
+                self._release(self._held[holder], holder)
+
+
+def write_ports(ports: Iterable[int]) -> str:
+    """Ports as text, in runs. A text that would be too long names some too many: never too few."""
+    runs: list[tuple[int, int]] = []
+    for port in sorted(ports):
+        if runs and port <= runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], port)
+        else:
+            runs.append((port, port))
+    text = _written(runs)
+    while len(text) > MAX_TEXT:
+        gap = min(range(1, len(runs)), key=lambda index: runs[index][0] - runs[index - 1][1])
+        runs[gap - 1 : gap + 1] = [(runs[gap - 1][0], runs[gap][1])]
+        text = _written(runs)
+    return text
+
+
+def parse_ports(text: str) -> Iterator[int]:
+    """The ports that a text names; what cannot be read is left out."""
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        if first.isdecimal() and (last or first).isdecimal():
+            yield from range(int(first), min(int(last or first), 65535) + 1)
+
+
+def _written(runs: list[tuple[int, int]]) -> str:
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)

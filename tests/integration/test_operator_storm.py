@@ -1,0 +1,144 @@
+"""An API server that fails: 30 % of all requests get 429, 500, 503, no answer or a lost one, and watches are cut.
+
+The operator's process, with kopf, on a real API server behind `tests.helpers.fault_proxy`. It may end with an error,
+as a pod it is then started again; the world must come out right, with nothing twice and nothing left over.
+"""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from sightline_kube.cluster import Obj
+from sightline_kube.kinds import CAMERA, POD, SECRET, SERVICE, STREAM_SESSION
+from sightline_kube.real import RealCluster
+from sightline_model import names
+from sightline_model.session import SessionPhase
+from tests.helpers.apiserver import ROOT, Apiserver, kube_binary, running_apiserver
+from tests.helpers.fault_proxy import Call, Storm, proxied
+from tests.helpers.played_node import PlayedNode, addresses, played_node
+from tests.integration.test_operator import until
+from tests.integration.test_operator_killed import Mortal, camera, condition, default_class, session
+
+pytestmark = [
+    pytest.mark.apiserver,
+    pytest.mark.skipif(not kube_binary().exists(), reason="the API server was not built: make cluster-build"),
+]
+
+STORM_REQUESTS = 150
+CAMERAS = tuple(f"gate-{number}" for number in range(8))
+DELETED = CAMERAS[:2]
+EDITED = CAMERAS[2:5]
+PATIENCE = 120.0
+"""Enough for requests that are never answered: the client waits ten seconds for each."""
+_ADDRESSES = addresses(82)
+
+
+@pytest.fixture(scope="module")
+def apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Apiserver]:
+    directory = tmp_path_factory.mktemp("apiserver")
+    with running_apiserver(directory, with_controller_manager=True, crds=ROOT / "crds") as server:
+        yield server
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_after_a_storm_the_world_is_right(apiserver: Apiserver, tmp_path: Path, seed: int) -> None:
+    cluster = await RealCluster.from_kubeconfig(str(apiserver.kubeconfig))
+    await default_class(cluster)
+    namespace = f"storm-{seed}-{names.random_suffix(4)}"
+    await cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+    async with proxied(apiserver, tmp_path) as proxy, played_node(cluster, namespace, _ADDRESSES) as node:
+        operator = Mortal(proxy, tmp_path)
+        await operator.start()
+        living = asyncio.create_task(operator.live())
+        try:
+            storm = Storm(seed, STORM_REQUESTS)
+            proxy.plan = storm
+            await _events(cluster, namespace, node)
+            await until(lambda: _over(storm), PATIENCE)
+            await until(lambda: _is_right(cluster, namespace, node), PATIENCE)
+            before = await _versions(cluster, namespace)
+            writes = len([call for call in proxy.calls if call.writes])
+            listed = len([call for call in proxy.calls if call.verb == "list"])
+            await until(lambda: _more_lists(proxy.calls, listed + 12), PATIENCE)  # two sweeps of five kinds
+            assert await _versions(cluster, namespace) == before
+            assert len([call for call in proxy.calls if call.writes]) == writes
+            faults = len([call for call in proxy.calls if call.fault])
+            print(f"{faults} faults in {storm.come} requests")  # noqa: T201 - a figure for people
+            assert faults > STORM_REQUESTS // 6
+        finally:
+            living.cancel()
+            await asyncio.wait([living])
+            await operator.end()
+            await cluster.close()
+
+
+async def _events(cluster: RealCluster, namespace: str, node: PlayedNode) -> None:
+    """Cameras come, are watched, change and go, while nothing can be relied on."""
+    for name in CAMERAS:
+        await cluster.create(camera(namespace, name))
+    for name in (*DELETED, *EDITED):
+        await until(partial(_has_agent, node, name), PATIENCE)
+        await cluster.create(session(namespace, f"s-{name}", name))
+        node.of(name)[0].set_session(f"s-{name}", SessionPhase.STREAMING)
+    for name in EDITED:
+        change = {"spec": {"source": {"rtsp": {"url": "rtsp://camera.example/two"}}}}
+        await cluster.merge_patch(CAMERA, namespace, name, change)
+    for name in DELETED:
+        await cluster.delete(CAMERA, namespace, name)
+
+
+async def _has_agent(node: PlayedNode, name: str) -> bool:
+    return bool(node.of(name))
+
+
+async def _over(storm: Storm) -> bool:
+    return storm.over
+
+
+async def _more_lists(calls: Sequence[Call], wanted: int) -> bool:
+    return len([call for call in calls if call.verb == "list"]) >= wanted
+
+
+async def _is_right(cluster: RealCluster, namespace: str, node: PlayedNode) -> bool:
+    """Every camera is well and has one of everything, and nothing is there that no camera owns."""
+    cameras = {item["metadata"]["name"]: item for item in (await cluster.list(CAMERA, namespace)).items}
+    if set(cameras) != set(CAMERAS) - set(DELETED):
+        return False
+    owners = sorted(item["metadata"]["uid"] for item in cameras.values())
+    for kind in (POD, SERVICE, SECRET):
+        children = (await cluster.list(kind, namespace, labels={names.MANAGED_BY_LABEL: names.MANAGED_BY})).items
+        if sorted(item["metadata"]["ownerReferences"][0]["uid"] for item in children) != owners:
+            return False
+    sessions = (await cluster.list(STREAM_SESSION, namespace)).items
+    if sorted(item["metadata"]["name"] for item in sessions) != [f"s-{name}" for name in EDITED]:
+        return False
+    if any((item.get("status") or {}).get("phase") != "Streaming" for item in sessions):
+        return False
+    return all(_is_well(item, node) for item in cameras.values())
+
+
+def _is_well(obj: Obj, node: PlayedNode) -> bool:
+    agents = node.of(obj["metadata"]["name"])
+    if len(agents) != 1 or condition(obj, "Ready")[0] != "True":
+        return False
+    rtsp = agents[0].config.source.rtsp
+    viewers = 1 if obj["metadata"]["name"] in EDITED else 0
+    status = obj["status"]
+    return (
+        rtsp is not None
+        and rtsp.url == obj["spec"]["source"]["rtsp"]["url"]
+        and status["observedGeneration"] == obj["metadata"]["generation"]
+        and (status.get("viewers") or 0) == viewers
+    )
+
+
+async def _versions(cluster: RealCluster, namespace: str) -> dict[tuple[str, str], str]:
+    """The resourceVersion of every object of ours."""
+    return {
+        (kind.kind, item["metadata"]["name"]): item["metadata"]["resourceVersion"]
+        for kind in (CAMERA, POD, SERVICE, SECRET, STREAM_SESSION)
+        for item in (await cluster.list(kind, namespace)).items
+    }

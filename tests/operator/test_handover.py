@@ -1,0 +1,291 @@
+"""Watched cameras move: the new agent first, the viewers in their time, then the old one goes; and drained nodes."""
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from sightline_kube.kinds import CAMERA_CLASS, NODE, POD
+from sightline_model import names
+from sightline_model.agent import SessionReport
+from sightline_model.reasons import EndReason
+from sightline_model.session import SessionPhase
+from sightline_operator import build, pods
+from sightline_operator.handover import BATCH, GOODBYE_SECONDS, Drain, Move, drain
+from tests.operator.looks import phase_is
+from tests.operator.samples import NOW, ago, link, pod, running
+from tests.operator.virtualtime import run, until
+from tests.operator.world import FakeAgent, World, names_of, world
+
+IMAGE_2 = {"spec": {"agent": {"image": "agent:2"}}}
+
+
+def viewers(count: int, phase: SessionPhase = SessionPhase.STREAMING) -> list[SessionReport]:
+    return [
+        SessionReport(id=f"s-{number:03}", user="alice", phase=phase, requested_at=ago(90)) for number in range(count)
+    ]
+
+
+def drained(
+    age: float, watching: int = 1, *, move: Move | None = None, phase: SessionPhase = SessionPhase.STREAMING
+) -> Drain:
+    """The verdict on a pod whose successor has run for `age` seconds; its viewers have a minute by default."""
+    old, new = pod("old"), pod("new", status=running(age))
+    return drain(old, new, link(*viewers(watching, phase)), move or Move(drain=60.0, class_hash="newer"), NOW)
+
+
+@pytest.mark.parametrize(
+    ("age", "watching", "keep", "ended", "again"),
+    [
+        (0, 0, False, 0, None),
+        (0, 1, True, 0, 60.0),
+        (59, 1, True, 0, 1.0),
+        (60, 1, True, 1, 0.5),
+        (60, 100, True, BATCH, 0.5),
+        (60 + GOODBYE_SECONDS, 1, False, 0, None),
+    ],
+)
+def test_viewers_have_their_time(age: float, watching: int, keep: bool, ended: int, again: float | None) -> None:
+    verdict = drained(age, watching)
+    assert verdict.keep is keep
+    assert len(verdict.hang_up.sessions if verdict.hang_up else ()) == ended
+    assert verdict.look_again == again
+
+
+def test_ended_sessions_and_lost_links_keep_nothing() -> None:
+    assert not drained(0, 3, phase=SessionPhase.ENDED).keep
+    assert not drain(pod("old"), pod("new"), link(*viewers(1), connected=False), Move(drain=60.0), NOW).keep
+
+
+def test_an_edit_of_the_camera_itself_is_followed_at_once() -> None:
+    same_class = pods.annotation(pod("old"), build.CLASS_HASH_ANNOTATION)
+    edited = {names.HASH_ANNOTATION: "before", build.CLASS_HASH_ANNOTATION: same_class}
+    old, new = pod("old", annotations=edited), pod("new", status=running(0))
+
+    def told(*leaving: str) -> bool:
+        move = Move(frozenset(leaving), 60.0, same_class)
+        return drain(old, new, link(*viewers(1)), move, NOW).hang_up is not None
+
+    assert told()
+    assert not told("camera-gate-old")
+
+
+def test_viewers_of_an_equal_pod_have_their_time_too() -> None:
+    same_class = pods.annotation(pod("old"), build.CLASS_HASH_ANNOTATION)
+    assert drained(0, move=Move(drain=60.0, class_hash=same_class)).look_again == 60.0
+
+
+async def watch(here: World, agent: FakeAgent, sid: str, camera: str = "gate") -> None:
+    await here.add_session(sid, camera)
+    agent.set_session(sid, SessionPhase.STREAMING)
+    await until(lambda: phase_is(here, sid, "Streaming"))
+
+
+async def rolled(here: World) -> tuple[str, str, str]:
+    status = (await here.cluster.get(CAMERA_CLASS, None, "default"))["status"]
+    found = next(item for item in status["conditions"] if item["type"] == "RolledOut")
+    return found["status"], found["reason"], found.get("message", "")
+
+
+async def former(here: World) -> list[str]:
+    agents = (await here.camera())["status"].get("formerAgents") or []
+    return [agent["pod"] for agent in agents]
+
+
+def test_a_watched_camera_is_handed_over() -> None:
+    async def main() -> None:
+        async with world({"rollout": {"drainTimeout": "30s"}}) as here:
+            await here.add_camera()
+            await here.ready()
+            old = here.agent()
+            await watch(here, old, "s-1")
+            (before,) = await here.pods()
+            await here.cluster.merge_patch(CAMERA_CLASS, None, "default", IMAGE_2)
+            await asyncio.sleep(10)
+            # The new one is there, and whoever comes goes there; the viewer goes on watching the old one.
+            status = (await here.camera())["status"]
+            assert len(await here.pods()) == 2
+            assert status["agent"]["pod"] != before["metadata"]["name"]
+            assert await former(here) == [before["metadata"]["name"]]
+            assert status["viewers"] == 1
+            assert "have 30s to move" in (await here.condition("AgentReady"))[2]
+            assert await here.phase("s-1") == "Streaming"
+            assert await here.is_ready()
+            assert (await rolled(here))[:2] == ("False", "Moving")
+            assert "default/gate" in (await rolled(here))[2]
+            await until(lambda: phase_is(here, "s-1", "Ended"), 30)
+            assert old.ended == [("s-1", EndReason.MOVED)]
+            session = await here.session("s-1")
+            assert session is not None
+            assert session["status"]["endReason"] == "Moved"
+            await here.settled()
+            (after,) = await here.pods()
+            assert after["spec"]["containers"][0]["image"] == "agent:2"
+            assert await former(here) == []
+            assert (await rolled(here))[:2] == ("True", "UpToDate")
+
+    run(main)
+
+
+def test_a_viewer_who_leaves_ends_the_wait() -> None:
+    async def main() -> None:
+        async with world({"rollout": {"drainTimeout": "1h"}}) as here:
+            await here.add_camera()
+            await here.ready()
+            old = here.agent()
+            await watch(here, old, "s-1")
+            await here.cluster.merge_patch(CAMERA_CLASS, None, "default", IMAGE_2)
+            await here.settled(100)
+            assert len(await here.pods()) == 2
+            old.set_session("s-1", SessionPhase.ENDED, EndReason.HANGUP)
+            await here.settled()
+            assert len(await here.pods()) == 1
+
+    run(main)
+
+
+def test_another_operator_goes_on_where_one_ended() -> None:
+    async def main() -> None:
+        async with world({"rollout": {"drainTimeout": "60s"}}) as here:
+            await here.add_camera()
+            await here.ready()
+            await watch(here, here.agent(), "s-1")
+            await here.cluster.merge_patch(CAMERA_CLASS, None, "default", IMAGE_2)
+            await asyncio.sleep(40)
+            await here.restart()
+            await here.settled()
+            assert await here.phase("s-1") == "Streaming"
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            await until(lambda: phase_is(here, "s-1", "Ended"))
+            assert loop.time() - began < 25
+
+    run(main)
+
+
+def test_a_roll_out_over_many_cameras_keeps_order_and_pace() -> None:
+    async def main() -> None:
+        async with world({"rollout": {"maxUnavailable": 3, "drainTimeout": "20s"}}) as here:
+            cameras = [f"c{number}" for number in range(12)]
+            for name in cameras:
+                await here.add_camera(name)
+            for name in cameras:
+                await here.ready(name)
+            watched = cameras[:3]
+            for name in watched:
+                (one,) = await here.pods(name)
+                await watch(here, here.links.agents[one["status"]["podIP"]], f"s-{name}", name)
+            order: list[str] = []
+            most = 0
+            await here.cluster.merge_patch(CAMERA_CLASS, None, "default", IMAGE_2)
+            while len(order) < len(cameras):
+                await asyncio.sleep(0.1)
+                living = [one for one in (await here.cluster.list(POD, "default")).items if pods.live(one)]
+                counts = Counter(one["metadata"]["labels"][names.CAMERA_LABEL] for one in living)
+                order += [name for name in cameras if counts[name] > 1 and name not in order]
+                most = max(most, sum(count > 1 for count in counts.values()))
+            assert most <= 3
+            assert sorted(order[-3:]) == watched
+            status = (await here.cluster.get(CAMERA_CLASS, None, "default"))["status"]
+            assert status["moving"] + status["waiting"] > 0
+            await here.settled(120)
+            assert (await rolled(here))[:2] == ("True", "UpToDate")
+
+    run(main)
+
+
+def test_what_waits_says_so() -> None:
+    async def main() -> None:
+        async with world() as here:
+            for name in ("a", "b"):
+                await here.add_camera(name)
+                await here.ready(name)
+            here.kubelet.hold = True
+            await here.cluster.merge_patch(CAMERA_CLASS, None, "default", IMAGE_2)
+            await here.settled(10)
+            assert "Another one is to take over. Pod camera-a-" in (await here.condition("AgentReady", "a"))[2]
+            assert "takes over when the camera's turn comes" in (await here.condition("AgentReady", "b"))[2]
+            status, _, message = await rolled(here)
+            assert (status, message) == ("False", "Being moved: default/a. Waiting for their turn: 1.")
+
+    run(main)
+
+
+def node(**spec: Any) -> dict[str, Any]:
+    status = {"conditions": [{"type": "Ready", "status": "True"}]}
+    return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"}, "spec": spec, "status": status}
+
+
+def test_a_node_that_is_cordoned_is_left() -> None:
+    async def main() -> None:
+        async with world({"rollout": {"drainTimeout": "20s"}}) as here:
+            await here.cluster.create(node())
+            for name in ("gate", "yard"):
+                await here.add_camera(name)
+                await here.ready(name)
+            (old,) = await here.pods("gate")
+            (idle,) = await here.pods("yard")
+            await watch(here, here.links.agents[old["status"]["podIP"]], "s-1")
+            here.kubelet.node = "node-2"
+            found = await here.cluster.get(NODE, None, "node-1")
+            await here.cluster.replace({**found, "spec": {"unschedulable": True}})
+            await asyncio.sleep(10)
+            assert len(await here.pods("gate")) == 2
+            assert names_of(await here.pods("yard")) != names_of([idle])
+            assert len(await here.pods("yard")) == 1
+            assert await here.phase("s-1") == "Streaming"
+            await until(lambda: phase_is(here, "s-1", "Ended"))
+            await here.settled()
+            assert [pods.node(one) for one in await here.pods("gate")] == ["node-2"]
+            assert await here.is_ready()
+
+    run(main)
+
+
+def test_nodes_that_are_all_drained_do_not_make_pods_without_end() -> None:
+    async def main() -> None:
+        async with world() as here:
+            await here.cluster.create(node(unschedulable=True))
+            await here.add_camera()
+            await here.settled(100)
+            assert await here.is_ready()
+            assert here.recording.count("apply", "Pod") <= 11
+
+    run(main)
+
+
+def test_a_node_without_another_one_keeps_its_viewers() -> None:
+    async def main() -> None:
+        async with world() as here:
+            await here.cluster.create(node())
+            await here.add_camera()
+            await here.ready()
+            (old,) = await here.pods()
+            await watch(here, here.agent(), "s-1")
+            here.kubelet.hold = True
+            found = await here.cluster.get(NODE, None, "node-1")
+            cordoned = await here.cluster.replace({**found, "spec": {"unschedulable": True}})
+            await here.settled(300)
+            assert len(await here.pods()) == 2
+            assert await here.phase("s-1") == "Streaming"
+            await here.cluster.replace({**cordoned, "spec": {}})
+            await here.settled()
+            assert names_of(await here.pods()) == names_of([old])
+            assert await here.phase("s-1") == "Streaming"
+
+    run(main)
+
+
+def test_pods_that_may_stay_on_a_cordoned_node_do() -> None:
+    async def main() -> None:
+        async with world({"scheduling": {"tolerations": [{"operator": "Exists"}]}}) as here:
+            await here.cluster.create(node(unschedulable=True))
+            await here.add_camera()
+            await here.ready()
+            (one,) = await here.pods()
+            await here.settled(100)
+            assert names_of(await here.pods()) == names_of([one])
+            assert names.HASH_ANNOTATION in one["metadata"]["annotations"]
+
+    run(main)

@@ -1,0 +1,253 @@
+"""Ports of the nodes, with the whole operator on the in-memory cluster: leased, rested, known to the next operator."""
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from sightline_kube.errors import InvalidError, NotFoundError
+from sightline_kube.kinds import CAMERA, CAMERA_CLASS, POD, SERVICE, UDP_ROUTE, Kind
+from sightline_model import names
+from sightline_operator import network
+from sightline_operator.probe import Listener, Probed, Target
+from tests.operator.virtualtime import now, run, until
+from tests.operator.world import World, world
+
+TWO = {"network": {"mode": "HostPort", "portRange": {"first": 20000, "last": 20001}}}
+NODE_PORTS = {"network": {"mode": "NodePort", "portRange": {"first": 30000, "last": 30002}}}
+NODE: dict[str, Any] = {
+    "apiVersion": "v1",
+    "kind": "Node",
+    "metadata": {"name": "node-1"},
+    "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.10"}]},
+}
+
+
+async def begin(here: World) -> None:
+    await here.cluster.create(NODE)
+
+
+async def ports_of(here: World) -> dict[str, int]:
+    pods = (await here.cluster.list(POD)).items
+    return {pod["metadata"]["labels"][names.CAMERA_LABEL]: network.leased(pod) or 0 for pod in pods}
+
+
+async def network_reason(here: World, camera: str) -> str:
+    status = (await here.cluster.get(CAMERA, "default", camera)).get("status") or {}
+    found = (item for item in status.get("conditions") or [] if item["type"] == "NetworkReady")
+    return next((str(item["reason"]) for item in found), "")
+
+
+def test_an_agent_of_a_node_s_port_is_told_where_it_is() -> None:
+    async def main() -> None:
+        async with world(TWO) as here:
+            await begin(here)
+            await here.add_camera()
+            await here.ready()
+            await here.settled()
+            assert await ports_of(here) == {"gate": 20000}
+            assert here.agent().config.advertise == ["192.0.2.10"]
+            status = (await here.camera())["status"]["network"]
+            assert status["external"] == [{"ip": "192.0.2.10", "port": 20000, "transport": "udp", "scope": "lan"}]
+            assert status["portLease"] == {"port": 20000, "pod": here.agent().pod}
+            here.recording.calls.clear()
+            await here.settled(400)
+            assert here.recording.calls == []
+
+    run(main)
+
+
+def test_a_port_rests_and_who_finds_none_waits_for_it() -> None:
+    async def main() -> None:
+        async with world(TWO) as here:
+            await begin(here)
+            for name in ("a", "b", "c"):
+                await here.add_camera(name)
+                await here.settled(1)
+            assert await ports_of(here) == {"a": 20000, "b": 20001}
+            await until(lambda: _is(network_reason(here, "c"), "PortsExhausted"))
+            await here.cluster.delete(CAMERA, "default", "a")
+            deleted = asyncio.get_running_loop().time()
+            await until(lambda: _has(here, "c"), seconds=600)
+            assert asyncio.get_running_loop().time() - deleted >= 180
+            assert await ports_of(here) == {"b": 20001, "c": 20000}
+
+    run(main)
+
+
+def test_the_next_operator_does_not_hand_out_what_the_one_before_had() -> None:
+    """Camera and pod are deleted while nobody works: only the class's status tells of their port."""
+
+    async def main() -> None:
+        async with world(TWO) as here:
+            await begin(here)
+            await here.add_camera("a")
+            await here.settled()
+            assert (await here.cluster.get(CAMERA_CLASS, None, "default"))["status"]["ports"] == "20000"
+            await here.stop()
+            await here.cluster.delete(CAMERA, "default", "a")
+            await until(lambda: _is(count(here), 0))
+            here.start()
+            began = asyncio.get_running_loop().time()
+            await here.add_camera("b")
+            await here.add_camera("c")
+            await here.settled()
+            assert list((await ports_of(here)).values()) == [20001]
+            await until(lambda: _is(count(here), 2), seconds=600)
+            assert asyncio.get_running_loop().time() - began >= 180
+
+    run(main)
+
+
+def test_a_node_port_that_somebody_else_has_is_passed_over() -> None:
+    async def main() -> None:
+        async with world(NODE_PORTS) as here:
+            await begin(here)
+
+            def taken(verb: str, kind: Any, name: str) -> InvalidError | None:
+                if (
+                    verb == "apply"
+                    and kind == SERVICE
+                    and name != "camera-gate"
+                    and here.recording.count(*_APPLIED) < 3
+                ):
+                    return InvalidError(
+                        "Service is invalid: spec.ports[0].nodePort: provided port is already allocated"
+                    )
+                return None
+
+            here.recording.fail = taken
+            await here.add_camera()
+            await here.ready()
+            await here.settled()
+            assert await ports_of(here) == {"gate": 30001}
+            (pod,) = await here.pods()
+            service = await here.cluster.get(SERVICE, "default", pod["metadata"]["name"])
+            assert service["spec"]["selector"] == {names.AGENT_LABEL: pod["metadata"]["name"]}
+
+    run(main)
+
+
+def test_the_service_goes_with_its_pod() -> None:
+    async def main() -> None:
+        async with world(NODE_PORTS) as here:
+            await begin(here)
+            await here.add_camera()
+            await here.ready()
+            (before,) = await here.pods()
+            await here.cluster.delete(POD, "default", before["metadata"]["name"])
+            await until(lambda: _has(here, "gate"))
+            await here.ready()
+            await here.settled()
+            (after,) = await here.pods()
+            found = [obj["metadata"]["name"] for obj in (await here.cluster.list(SERVICE)).items]
+            assert sorted(found) == ["camera-gate", after["metadata"]["name"]]
+            assert await ports_of(here) == {"gate": 30001}
+
+    run(main)
+
+
+def test_without_stunner_a_route_is_refused_and_no_pod_is_made() -> None:
+    """The operator goes on trying, and is done as soon as the kind is there."""
+
+    async def main() -> None:
+        gateway = {"namespace": "stunner", "name": "udp"}
+        turn = {"urls": ["turn:turn.example"], "secretRef": "coturn", "gatewayRef": gateway}
+        async with world({"network": {"mode": "Relay", "turn": turn}}) as here:
+
+            def unknown(verb: str, kind: Kind, name: str) -> NotFoundError | None:
+                return NotFoundError("no such kind") if kind == UDP_ROUTE else None
+
+            here.recording.fail = unknown
+            await here.add_camera()
+            await until(lambda: _is(network_reason(here, "gate"), "RouteRefused"))
+            assert await here.pods() == []
+            here.recording.fail = lambda verb, kind, name: None
+            await here.ready()
+            route = await here.cluster.get(UDP_ROUTE, "default", "camera-gate")
+            assert route["spec"]["parentRefs"] == [gateway]
+            await here.cluster.merge_patch(
+                CAMERA_CLASS, "", "default", {"spec": {"network": {"turn": {"gatewayRef": None}}}}
+            )
+            await here.settled()
+            with pytest.raises(NotFoundError):
+                await here.cluster.get(UDP_ROUTE, "default", "camera-gate")
+
+    run(main)
+
+
+class FakeProber:
+    """Answers what the test says, a moment later."""
+
+    def __init__(self) -> None:
+        self.answers = False
+        self.outcomes: Counter[str] = Counter()
+        self.asked: list[Target] = []
+        self._results: dict[tuple[str, str], Probed] = {}
+        self._listeners: list[Listener] = []
+        self._questions: asyncio.Queue[Target] = asyncio.Queue()
+
+    def subscribe(self, listener: Listener) -> None:
+        self._listeners.append(listener)
+
+    def ask(self, target: Target) -> None:
+        self.asked.append(target)
+        self._questions.put_nowait(target)
+
+    def result(self, namespace: str, pod: str) -> Probed | None:
+        return self._results.get((namespace, pod))
+
+    def forget(self, namespace: str, pod: str) -> None:
+        self._results.pop((namespace, pod), None)
+
+    async def run(self) -> None:
+        while True:
+            target = await self._questions.get()
+            self._results[target.namespace, target.pod] = Probed(target, now(), self.answers)
+            for listener in self._listeners:
+                listener(target)
+
+
+def test_an_address_is_told_once_the_agent_has_answered_there() -> None:
+    async def main() -> None:
+        async with world(TWO) as here:
+            prober = FakeProber()
+            here.prober = prober
+            await here.restart()
+            await begin(here)
+            await here.add_camera()
+            await until(lambda: _is(network_reason(here, "gate"), "ProbeFailed"))
+            assert (await here.camera())["status"]["network"]["external"] == []
+            prober.answers = True
+            await here.ready()
+            [external] = (await here.camera())["status"]["network"]["external"]
+            assert (external["ip"], external["port"]) == ("192.0.2.10", 20000)
+            # Proved is proved, also for the next operator.
+            asked = len(prober.asked)
+            assert {(target.address, target.port) for target in prober.asked} == {("192.0.2.10", 20000)}
+            here.prober = FakeProber()
+            await here.restart()
+            await here.settled(30)
+            assert (len(prober.asked), here.prober.asked) == (asked, [])
+            assert await network_reason(here, "gate") == "AddressPublished"
+            # Another pod is another proof.
+            await here.cluster.delete(POD, "default", (await here.pods())[0]["metadata"]["name"])
+            await until(lambda: _is(network_reason(here, "gate"), "ProbeFailed"))
+
+    run(main)
+
+
+_APPLIED = ("apply", "Service")
+
+
+async def _is(found: Any, expected: object) -> bool:
+    return bool(await found == expected)
+
+
+async def _has(here: World, camera: str) -> bool:
+    return camera in await ports_of(here)
+
+
+async def count(here: World) -> int:
+    return len(await ports_of(here))
