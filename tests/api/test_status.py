@@ -53,6 +53,7 @@ async def test_a_running_camera(world: World) -> None:
             "runningSince": "2026-03-01T11:59:00Z",
             "lastError": "rtsp://camera.lan closed",
         },
+        "profiles": [],
     }
 
 

@@ -222,12 +222,14 @@ async def running_world(previous_signer: Signer | None = None, **more: Any) -> A
     time = Time()
     tokens = {"robot.jwt.token": StaticToken(TokenUser("system:serviceaccount:default:robot", "u1", ("system:sa",)))}
     cluster = MemoryCluster(clock=time.now, access=rbac, tokens=tokens)
-    cache = Cache([CAMERA])
+    chosen = settings(**more)
+    served = chosen.namespaces or None
+    cache = Cache([CAMERA], served)
     signer = Signer.from_pem(generate_private_key_pem())
     clock = Clock(time.now, time.monotonic)
-    app = create_app(settings(**more), cluster, cache, signer, previous_signer=previous_signer, clock=clock)
+    app = create_app(chosen, cluster, cache, signer, previous_signer=previous_signer, clock=clock)
     async with AsyncExitStack() as stack:
-        feed = await stack.enter_async_context(Feed(cluster, cache, [CAMERA]))
+        feed = await stack.enter_async_context(Feed(cluster, cache, [CAMERA], served))
         agent = await stack.enter_async_context(FakeAgent().running())
         await stack.enter_async_context(app.router.lifespan_context(app))
         transport = httpx2.ASGITransport(app, client=("127.0.0.1", 50000))

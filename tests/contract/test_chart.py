@@ -16,6 +16,7 @@ from helm_python.errors import HelmError
 from sightline_api.settings import Settings as ApiSettings
 from sightline_model import crd
 from sightline_model.cameraclass import CameraClassSpec
+from sightline_model.names import agent_labels
 from sightline_model.support import not_supported_yet
 from sightline_model.tokens import Signer
 from sightline_operator.settings import OperatorSettings
@@ -39,6 +40,7 @@ EVERYTHING: Obj = {
         "leaseSeconds": 30,
         "workers": 4,
         "sweepIntervalSeconds": 30,
+        "portQuarantineSeconds": 240,
         "logLevel": "DEBUG",
         "logFormat": "console",
         "serviceAccountAnnotations": {"a": "b"},
@@ -72,6 +74,7 @@ EVERYTHING: Obj = {
         "corsOrigins": ["https://a.example.org"],
         "frameAncestors": ["https://b.example.org"],
         "iceServers": [{"urls": ["turn:turn.example.org"], "username": "u", "credential": "c"}],
+        "turnSecrets": ["coturn", "edge.turn"],
         "quota": {"ratePerSecond": 1.5, "burst": 2, "concurrent": 3},
         "dev": {"enabled": True, "staticUsers": [{"token": "0123456789", "user": "alice", "groups": ["g"]}]},
         "logFormat": "console",
@@ -88,6 +91,12 @@ EVERYTHING: Obj = {
         "extraVolumeMounts": [{"name": "ca", "mountPath": "/etc/ca"}],
     },
     "metrics": {"podMonitor": {"enabled": True, "labels": {"release": "prometheus"}}},
+    "stunner": {"routes": False},
+    "networkPolicies": {
+        "agentNamespaces": ["doors"],
+        "metricsFrom": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}],
+        "controlFrom": [{"podSelector": {"matchLabels": {"app": "recorder"}}}],
+    },
     "rbac": {"aggregate": False},
 }
 CASES: dict[str, Obj] = {
@@ -258,6 +267,8 @@ class TestSettings:
         assert settings.previous_signing_key_file == Path("/etc/sightline/keys/previous.pem")
         assert (settings.lease_namespace, settings.lease_seconds) == (NAMESPACE, 30)
         assert (settings.workers, settings.sweep_interval, settings.log_level) == (4, 30, "DEBUG")
+        assert settings.port_quarantine == 240
+        assert settings.known_turn_secrets == frozenset({"coturn", "edge.turn"})
         assert settings.public_url == "https://cameras.example.org"
 
     def test_operator_by_default(self, chart: Chart, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,6 +301,7 @@ class TestSettings:
         (user,) = settings.static_users
         assert (user.user, user.token.get_secret_value(), user.groups) == ("alice", "0123456789", ["g"])
         assert settings.ice_servers[0].credential.get_secret_value() == "c"
+        assert settings.turn_directory == Path("/etc/sightline/turn")
 
     def test_api_by_default(self, chart: Chart, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         settings = self.api(chart, {}, tmp_path, monkeypatch)
@@ -351,13 +363,13 @@ class TestDefaultClass:
 
 
 class TestRights:
-    def test_a_list_of_namespaces_leaves_nothing_cluster_wide_but_classes(self, chart: Chart) -> None:
+    def test_a_list_of_namespaces_leaves_nothing_cluster_wide_but_classes_and_nodes(self, chart: Chart) -> None:
         objects = render(chart, EVERYTHING)
         (cluster_wide,) = [
             pick(objects, "ClusterRole", "sightline-operator")["rules"],
         ]
         resources = {resource for rule in cluster_wide for resource in rule["resources"]}
-        assert resources == {"cameraclasses", "cameraclasses/status"}
+        assert resources == {"cameraclasses", "cameraclasses/status", "nodes"}
         roles = [o for o in objects if o["kind"] == "Role" and o["metadata"]["name"] == "sightline-operator"]
         assert [role["metadata"]["namespace"] for role in roles] == ["doors", "gates"]
         everywhere = pick(render(chart), "ClusterRole", "sightline-operator")["rules"]
@@ -414,6 +426,51 @@ class TestSeveralOperators:
             ("Role", NAMESPACE, ["create"], None),
             ("Role", NAMESPACE, ["get", "update"], [name]),
         ]
+
+
+class TestNetworkPolicies:
+    def policies(self, objects: list[Obj]) -> dict[tuple[str, str], Obj]:
+        return {
+            (obj["metadata"]["namespace"], obj["metadata"]["name"]): obj["spec"]
+            for obj in objects
+            if obj["kind"] == "NetworkPolicy"
+        }
+
+    def test_operator_and_agents_are_closed_and_the_front_door_is_open(self, chart: Chart) -> None:
+        objects = render(chart, EVERYTHING)
+        found = self.policies(objects)
+        assert sorted(found) == [
+            ("doors", "sightline-agents"),
+            (NAMESPACE, "sightline-api"),
+            (NAMESPACE, "sightline-operator"),
+        ]
+        assert all(spec["policyTypes"] == ["Ingress"] for spec in found.values())
+        scraper, recorder = EVERYTHING["networkPolicies"]["metricsFrom"], EVERYTHING["networkPolicies"]["controlFrom"]
+        http = [{"port": "http", "protocol": "TCP"}]
+        assert found[NAMESPACE, "sightline-operator"]["ingress"] == [{"ports": http, "from": scraper}]
+        assert found[NAMESPACE, "sightline-api"]["ingress"] == [{"ports": http}]
+        media, control = found["doors", "sightline-agents"]["ingress"]
+        assert media == {"ports": [{"protocol": "UDP"}]}
+        *ours, last, but_one = control["from"]
+        assert [last, but_one] == [*scraper, *recorder]
+        for peer, component in zip(ours, ("operator", "api"), strict=True):
+            pods = pick(objects, "Deployment", f"sightline-{component}")["spec"]["template"]["metadata"]["labels"]
+            assert peer["podSelector"]["matchLabels"].items() <= pods.items()
+            assert peer["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": NAMESPACE}
+
+    def test_by_default_nothing_reaches_the_operator(self, chart: Chart) -> None:
+        assert "ingress" not in self.policies(render(chart))[NAMESPACE, "sightline-operator"]
+
+    def test_agents_are_found_by_their_labels(self, chart: Chart) -> None:
+        spec = self.policies(render(chart, {"watchNamespaces": ["gates"]}))["gates", "sightline-agents"]
+        assert spec["podSelector"]["matchLabels"].items() <= agent_labels("front", "default").items()
+
+    def test_may_be_left_out(self, chart: Chart) -> None:
+        assert self.policies(render(chart, {"networkPolicies": {"enabled": False}})) == {}
+
+    def test_scraping_needs_somebody_who_may(self, chart: Chart) -> None:
+        with pytest.raises(HelmError, match=r"networkPolicies\.metricsFrom"):
+            render(chart, {"metrics": {"podMonitor": {"enabled": True}}})
 
 
 class TestValues:

@@ -113,7 +113,7 @@ async def test_create_takes_no_resource_version(world: World) -> None:
 
 async def test_a_kind_that_is_none_of_ours_is_refused(world: World) -> None:
     with pytest.raises(InvalidError):
-        await world.cluster.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}})
+        await world.cluster.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "n"}})
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from sightline_kube.errors import (
     InvalidError,
     NotFoundError,
 )
-from sightline_kube.kinds import CAMERA, SECRET
+from sightline_kube.kinds import CAMERA, SECRET, SERVICE
 from tests.helpers.kube_objects import camera, labelled, owned_by, pod, secret
 from tests.helpers.kube_worlds import World, generation, version
 
@@ -46,6 +46,21 @@ async def test_apply_drops_to_the_default(world: World) -> None:
     assert plain["spec"]["access"] == {"maxViewers": 500}
     assert not plain["spec"].get("presentation")
     assert generation(plain) == 2
+
+
+async def test_a_selector_is_one_value(world: World) -> None:
+    spec = {"selector": {"app": "agent"}, "ports": [{"name": "control", "port": 8080}]}
+    mine = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "gate", "namespace": world.namespace},
+        "spec": spec,
+    }
+    await world.cluster.apply(mine, field_manager=MANAGER)
+    bent = await world.cluster.merge_patch(SERVICE, world.namespace, "gate", {"spec": {"selector": {"more": "1"}}})
+    assert bent["spec"]["selector"] == {"app": "agent", "more": "1"}
+    again = await world.cluster.apply(mine, field_manager=MANAGER)
+    assert again["spec"]["selector"] == {"app": "agent"}
 
 
 async def test_apply_leaves_fields_of_others_alone(world: World) -> None:

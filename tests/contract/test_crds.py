@@ -361,6 +361,7 @@ class TestSchema:
         assert found == {
             ("status.conditions", ("type",)),
             ("spec.profiles", ("name",)),
+            ("status.profiles", ("name",)),
             ("spec.outputs", ("name",)),
         }
 
@@ -415,6 +416,7 @@ REASONS: dict[ConditionType, type[StrEnum]] = {
     ConditionType.LIVE: reasons.LiveReason,
     ConditionType.OUTPUTS_READY: reasons.OutputsReason,
     ConditionType.READY: reasons.ReadyReason,
+    ConditionType.ROLLED_OUT: reasons.RolledOutReason,
     ConditionType.AUTHORIZED: reasons.AuthorizedReason,
     ConditionType.CONNECTED: reasons.ConnectedReason,
     ConditionType.ENDED: reasons.EndReason,

@@ -14,10 +14,12 @@ from prometheus_client.metrics import MetricWrapperBase
 from sightline_agent.control.events import EventHub
 from sightline_agent.control.status import Agent, Transport
 from sightline_agent.gate import CpuGate, own_resources
-from sightline_agent.hub import Hub
+from sightline_agent.hub import Hub, Tracks
 from sightline_agent.metrics import registry_of
 from sightline_agent.registry import SessionRegistry
+from sightline_agent.renditions import Renditions
 from sightline_agent.settings import parse
+from sightline_agent.soundtrack import Soundtrack
 from sightline_agent.standalone import standalone_config
 from sightline_agent.transport.fanout_python import PythonFanOut
 from sightline_agent.transport.mux import MuxCount, UdpMux
@@ -60,17 +62,22 @@ def described(registry: CollectorRegistry) -> Iterator[Described]:
 def agent_registry() -> CollectorRegistry:
     config, _ = standalone_config(parse(["--standalone", "--source", "test"]))
     fanout = PythonFanOut(UdpMux("127.0.0.1", 0))
-    hub = Hub(config, lambda spec: pytest.fail("no source here"), fanout)
-    sessions = SessionRegistry(config, hub, lambda *_: pytest.fail("no peer here"))
-    transport = Transport(fanout.totals, lambda: dict.fromkeys(MuxCount, 0))
-    agent = Agent(config, hub, sessions, transport, CpuGate(own_resources()))
+    tracks = Tracks(fanout, Soundtrack(lambda: fanout))
+    renditions = Renditions(
+        config,
+        lambda _, of_it: Hub(of_it, lambda spec: pytest.fail("no source here"), tracks),
+        lambda feed, of_it: pytest.fail("nothing to transcode"),
+    )
+    sessions = SessionRegistry(config, renditions, lambda *_: pytest.fail("no peer here"))
+    transport = Transport(renditions.totals, lambda: dict.fromkeys(MuxCount, 0))
+    agent = Agent(config, renditions, sessions, transport, CpuGate(own_resources()))
     return registry_of(agent, EventHub(agent.report))
 
 
 def operator_registry() -> CollectorRegistry:
     one = Counter({"x": 1})
     metrics = OperatorMetrics()
-    metrics.watch(lambda: Figures(one, one, one, one, 0.0, 0.0, 0, 0, 0, True))
+    metrics.watch(lambda: Figures(one, one, one, one, 0.0, 0.0, 0, 0, 0, True, one, one, one))
     return metrics.registry
 
 

@@ -4,6 +4,7 @@
  * Every call carries the Bearer token that the provider gives at that moment and either resolves with the typed body
  * or rejects with a ProblemError. Tokens go to the configured origin only, and never into an error.
  */
+import type { IceConfig } from "./ice";
 import { localProblem, ProblemError, problemOf, problemOfError } from "./problem";
 
 export type TokenProvider = () => string | null | Promise<string | null>;
@@ -102,9 +103,11 @@ export class Api {
     return items.find((camera) => camera.namespace === namespace && camera.name === name) ?? null;
   }
 
-  async iceServers(): Promise<RTCIceServer[]> {
-    const answer = await this.#json<{ iceServers?: RTCIceServer[] }>("v1/webrtc/config");
-    return answer.iceServers ?? [];
+  /** What a peer connection with this camera needs: STUN and TURN servers, and whether it must go through them. */
+  async iceConfig({ namespace, name }: { namespace: string; name: string }): Promise<IceConfig> {
+    const query = new URLSearchParams({ namespace, camera: name });
+    const answer = await this.#json<Partial<IceConfig>>(`v1/webrtc/config?${query}`);
+    return { iceServers: answer.iceServers ?? [], iceTransportPolicy: answer.iceTransportPolicy ?? "all" };
   }
 
   async #json<T>(path: string): Promise<T> {

@@ -1,10 +1,12 @@
 /** ICE servers: from the front door's config, or from the Link headers of any WHEP endpoint (RFC 9725 section 4.6). */
 import { request, type RequestOptions } from "./api";
 
+const NO_ICE_SERVERS: IceConfig = { iceServers: [], iceTransportPolicy: "all" };
+
 /** Asks a WHEP endpoint itself, for front doors that have no config of their own. */
-export async function discoverIceServers(options: RequestOptions, endpoint: string): Promise<RTCIceServer[]> {
+export async function discoverIceServers(options: RequestOptions, endpoint: string): Promise<IceConfig> {
   const response = await request(options, endpoint, { method: "OPTIONS" });
-  return parseIceLinks(response.headers.get("Link"));
+  return { ...NO_ICE_SERVERS, iceServers: parseIceLinks(response.headers.get("Link")) };
 }
 
 /** Parses `<turn:host>; rel="ice-server"; username="u"; credential="c"` lines; a comma or semicolon may be quoted. */
@@ -28,26 +30,32 @@ export function parseIceLinks(header: string | null): RTCIceServer[] {
   return servers;
 }
 
-/** Keeps an answer for a while, so that a wall of players asks once; a failed question is not kept. */
-export class IceServerCache {
-  readonly #load: () => Promise<RTCIceServer[]>;
+/** The part of RTCConfiguration that a front door knows. */
+export interface IceConfig {
+  readonly iceServers: RTCIceServer[];
+  readonly iceTransportPolicy: RTCIceTransportPolicy;
+}
+
+/** Keeps an answer for a while, so that a player that tries again asks once; a failed question is not kept. */
+export class IceConfigCache {
+  readonly #load: () => Promise<IceConfig>;
   readonly #now: () => number;
   readonly #keepMs: number;
-  #asked: { at: number; answer: Promise<RTCIceServer[]> } | null = null;
+  #asked: { at: number; answer: Promise<IceConfig> } | null = null;
 
-  constructor(load: () => Promise<RTCIceServer[]>, now: () => number, keepMs = 60_000) {
+  constructor(load: () => Promise<IceConfig>, now: () => number, keepMs = 60_000) {
     this.#load = load;
     this.#now = now;
     this.#keepMs = keepMs;
   }
 
   /** Never rejects: without ICE servers many paths still work, and the offer that follows tells what is wrong. */
-  get(): Promise<RTCIceServer[]> {
+  get(): Promise<IceConfig> {
     const at = this.#now();
     if (this.#asked === null || at - this.#asked.at >= this.#keepMs) {
       const answer = this.#load().catch(() => {
         this.#asked = null;
-        return [];
+        return NO_ICE_SERVERS;
       });
       this.#asked = { at, answer };
     }

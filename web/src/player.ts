@@ -7,7 +7,8 @@
 import { Api, whepPath, type TokenProvider } from "./api";
 import { browserClock } from "./clock";
 import { h, icon, setText } from "./dom";
-import { discoverIceServers, IceServerCache } from "./ice";
+import { discoverIceServers, IceConfigCache } from "./ice";
+import { qualityLabel, type Qualities } from "./layers";
 import type { State } from "./machine";
 import shadowCss from "./player.shadow.css";
 import { localProblem, type Problem } from "./problem";
@@ -30,7 +31,7 @@ export interface StateDetail {
 }
 
 const browserFetch = (input: string, init?: RequestInit): Promise<Response> => fetch(input, init);
-const iceCaches = new Map<string, IceServerCache>();
+const iceCaches = new Map<string, IceConfigCache>();
 
 export class SightlinePlayer extends HTMLElement {
   static readonly observedAttributes = ["namespace", "name", "base", "audio"];
@@ -57,7 +58,8 @@ export class SightlinePlayer extends HTMLElement {
   );
   readonly #facts = h("span", { className: "facts" });
   readonly #stopButton = h("button", { type: "button", title: "Stop", attrs: { "aria-label": "Stop" } }, icon("stop"));
-  readonly #soundButton = h("button", { type: "button" });
+  readonly #soundButton = h("button", { className: "sound", type: "button", hidden: true });
+  readonly #qualitySelect = h("select", { className: "quality", hidden: true, title: "Quality", attrs: { "aria-label": "Quality" } });
   readonly #fullButton = h("button", { type: "button", title: "Full screen", attrs: { "aria-label": "Full screen" } }, icon("expand"));
   readonly #bar = h(
     "div",
@@ -65,6 +67,7 @@ export class SightlinePlayer extends HTMLElement {
     this.#stopButton,
     h("span", { className: "live" }, "LIVE"),
     this.#facts,
+    this.#qualitySelect,
     this.#soundButton,
     this.#fullButton,
   );
@@ -77,13 +80,16 @@ export class SightlinePlayer extends HTMLElement {
     hidden: () => document.hidden,
     onState: (state, timings) => this.#changed(state, timings),
     onTrack: (event) => this.#attach(event),
-    onSample: (sample) => this.#sampled(sample),
+    onSample: (sample, quiet) => this.#sampled(sample, quiet),
     onClose: () => this.#freeze(),
   });
   #lastProblem: Problem | null = null;
   #countdown: ReturnType<typeof setInterval> | null = null;
   #lastBytes: { at: number; bytes: number } | null = null;
   #resume = false;
+  #session: WhepSession | null = null;
+  /** What the viewer chose, for this attempt and later ones; null: by what the link carries. */
+  #quality: string | null = null;
 
   constructor() {
     super();
@@ -98,6 +104,8 @@ export class SightlinePlayer extends HTMLElement {
     this.#fullButton.addEventListener("click", () => this.#toggleFullscreen());
     this.#video.addEventListener("dblclick", () => this.#toggleFullscreen());
     this.#soundButton.addEventListener("click", () => this.#setMuted(!this.#video.muted));
+    this.#qualitySelect.addEventListener("change", () => void this.#choose(this.#qualitySelect.value || null));
+    this.#qualitySelect.addEventListener("pointerdown", () => void this.#offerQualities());
     this.#setMuted(true);
     this.#show(this.#watcher.state);
   }
@@ -124,7 +132,6 @@ export class SightlinePlayer extends HTMLElement {
 
   connectedCallback(): void {
     this.dataset["state"] = this.state;
-    this.#soundButton.hidden = !this.hasAttribute("audio");
     addEventListener("online", this.#nudge);
     addEventListener("pagehide", this.#leave);
     addEventListener("pageshow", this.#comeBack);
@@ -142,7 +149,7 @@ export class SightlinePlayer extends HTMLElement {
 
   attributeChangedCallback(name: string, before: string | null, after: string | null): void {
     if (before === after || !this.isConnected) return;
-    if (name === "audio") this.#soundButton.hidden = after === null;
+    if (name !== "audio") this.#quality = null; // that of another camera
     if (this.state === "idle") return;
     this.stop();
     this.play();
@@ -164,37 +171,76 @@ export class SightlinePlayer extends HTMLElement {
 
   #open(events: ConstructorParameters<typeof WhepSession>[1]): WhepSession {
     const base = new URL(this.getAttribute("base") ?? "./", document.baseURI).href;
-    const endpoint = new URL(whepPath(this.getAttribute("namespace") ?? "default", this.getAttribute("name") ?? ""), base).href;
+    const camera = { namespace: this.getAttribute("namespace") ?? "default", name: this.getAttribute("name") ?? "" };
+    const endpoint = new URL(whepPath(camera.namespace, camera.name), base).href;
+    const query = this.#quality === null ? "" : `?profile=${encodeURIComponent(this.#quality)}`;
     const token: TokenProvider = () => (this.tokenProvider ?? SightlinePlayer.tokenProvider)();
-    let cache = iceCaches.get(base);
+    let cache = iceCaches.get(endpoint);
     if (cache === undefined) {
       const api = new Api({ base, token, fetch: browserFetch });
-      const load = () => api.iceServers().catch(() => discoverIceServers({ token, fetch: browserFetch }, endpoint));
-      cache = new IceServerCache(load, browserClock.now);
-      iceCaches.set(base, cache);
+      const load = () => api.iceConfig(camera).catch(() => discoverIceServers({ token, fetch: browserFetch }, endpoint));
+      cache = new IceConfigCache(load, browserClock.now);
+      iceCaches.set(endpoint, cache);
     }
-    const servers = cache;
-    return new WhepSession(
+    const known = cache;
+    this.#session = new WhepSession(
       {
-        endpoint,
+        endpoint: endpoint + query,
         audio: this.hasAttribute("audio"),
         token,
         fetch: browserFetch,
-        iceServers: () => servers.get(),
+        ice: () => known.get(),
         createPeer: (configuration) => new RTCPeerConnection(configuration),
         delay: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
       },
       events,
     );
+    return this.#session;
+  }
+
+  /** The qualities, if there is a choice. A failure to ask costs the choice, not the picture. */
+  async #offerQualities(): Promise<void> {
+    const session = this.#session;
+    const found = await session?.qualities().catch(() => null);
+    if (session === this.#session) this.#showQualities(found ?? null);
+  }
+
+  async #choose(quality: string | null): Promise<void> {
+    const session = this.#session;
+    this.#qualitySelect.disabled = true;
+    try {
+      const found = (await session?.select(quality)) ?? null;
+      this.#quality = quality;
+      if (session === this.#session) this.#showQualities(found);
+    } catch {
+      await this.#offerQualities(); // shows what is still played
+    } finally {
+      this.#qualitySelect.disabled = false;
+    }
+  }
+
+  #showQualities(found: Qualities | null): void {
+    const list = found?.list ?? [];
+    this.#qualitySelect.hidden = found === null || list.length < 2;
+    if (found === null) return;
+    const automatic = h("option", { value: "", selected: found.automatic }, "Auto");
+    const options = list.map((quality) => {
+      const selected = !found.automatic && quality.name === found.selected;
+      return h("option", { value: quality.name, selected }, qualityLabel(quality));
+    });
+    this.#qualitySelect.replaceChildren(automatic, ...options);
   }
 
   #attach(event: RTCTrackEvent): void {
     const { receiver, track } = event;
     if ("jitterBufferTarget" in receiver) receiver.jitterBufferTarget = 0; // as low as the path allows; it still adapts
     if (track.kind === "audio") {
+      // Comes after the picture, in the order of the offer, and only where the camera has sound.
       (this.#video.srcObject as MediaStream | null)?.addTrack(track);
+      this.#soundButton.hidden = false;
       return;
     }
+    this.#soundButton.hidden = true;
     const stream = new MediaStream([track]);
     this.#video.srcObject = stream;
     this.#video.requestVideoFrameCallback?.(() => {
@@ -208,6 +254,11 @@ export class SightlinePlayer extends HTMLElement {
 
   #changed(state: State, timings: Timings): void {
     this.#show(state);
+    if (state.name === "playing") void this.#offerQualities();
+    else if (state.name === "failed" && state.problem.code === "profile-not-found" && this.#quality !== null) {
+      this.#quality = null; // taken out of the camera: any other will do
+      queueMicrotask(() => this.play());
+    }
     const problem = state.name === "failed" ? state.problem : null;
     const retryAt = state.name === "failed" ? state.retryAt : null;
     const at = performance.now();
@@ -222,11 +273,22 @@ export class SightlinePlayer extends HTMLElement {
     this.dispatchEvent(new CustomEvent<StateDetail>("sightline-state", { bubbles: true, composed: true, detail }));
   }
 
+  /** The agent is there, the camera is not: the last picture stays, under words. */
+  #showQuiet(quiet: boolean): void {
+    if (quiet === this.hasAttribute("data-quiet")) return;
+    this.toggleAttribute("data-quiet", quiet);
+    this.#connecting.hidden = !quiet;
+    const words = quiet ? "The camera sends nothing. Waiting for it…" : "Playing";
+    setText(this.#hint, words);
+    setText(this.#spoken, words);
+  }
+
   #show(state: State): void {
     if (this.#countdown !== null) clearInterval(this.#countdown);
     this.#countdown = null;
     if (this.isConnected) this.dataset["state"] = state.name;
     delete this.dataset["reason"];
+    delete this.dataset["quiet"];
     // A retry by itself keeps the words on the screen: changing them twice a second helps nobody.
     const trying = state.name === "connecting" && state.failures > 0 && this.#lastProblem !== null;
     this.#idle.hidden = state.name !== "idle";
@@ -290,7 +352,8 @@ export class SightlinePlayer extends HTMLElement {
     this.#still.hidden = false;
   }
 
-  #sampled(sample: Sample | null): void {
+  #sampled(sample: Sample | null, quiet: boolean): void {
+    if (this.state === "playing") this.#showQuiet(quiet);
     const at = performance.now();
     const last = this.#lastBytes;
     this.#lastBytes = sample === null ? null : { at, bytes: sample.bytes };

@@ -16,7 +16,7 @@ export class Watch {
 
   constructor(api: Api, key: CameraKey, onError: (error: unknown) => void) {
     const player = h("sightline-player", {
-      attrs: { namespace: key.namespace, name: key.name, autoplay: "", "aria-label": `Player: ${key.name}` },
+      attrs: { namespace: key.namespace, name: key.name, autoplay: "", audio: "", "aria-label": `Player: ${key.name}` },
     });
     this.#title = h("h1", { tabIndex: -1 }, key.name);
     this.element = h(

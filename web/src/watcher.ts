@@ -7,11 +7,14 @@
 import type { Clock } from "./clock";
 import { IDLE, step, type Effect, type Event, type State } from "./machine";
 import { localProblem, type Problem } from "./problem";
+import { Reporter, type PlayerReport } from "./reporter";
 import { Watchdog, type Sample } from "./watchdog";
 
 export interface Attempt {
   readonly connected: boolean;
   sample(): Promise<Sample | null>;
+  /** Tells the agent how the picture is received. */
+  report(report: PlayerReport): void;
   close(): void;
 }
 
@@ -33,7 +36,8 @@ export interface WatcherPorts {
   readonly hidden: () => boolean;
   readonly onState: (state: State, timings: Timings) => void;
   readonly onTrack: (event: RTCTrackEvent) => void;
-  readonly onSample: (sample: Sample | null) => void;
+  /** `quiet`: the agent is there, but no pictures come. */
+  readonly onSample: (sample: Sample | null, quiet: boolean) => void;
   /** Just before an attempt is closed: its last picture can still be had. */
   readonly onClose: () => void;
 }
@@ -44,6 +48,7 @@ interface Current {
   attempt: Attempt | null;
   watchdog: Watchdog | null;
   decoded: number;
+  readonly reporter: Reporter;
   readonly startedAt: number;
   readonly timings: Timings;
 }
@@ -122,6 +127,7 @@ export class Watcher {
       attempt: null,
       watchdog: null,
       decoded: 0,
+      reporter: new Reporter(this.#ports.clock.now()),
       startedAt: this.#ports.clock.now(),
       timings: {},
     };
@@ -157,12 +163,15 @@ export class Watcher {
     // Hidden pages and browsers without requestVideoFrameCallback never report a frame: the decoder tells it.
     if (this.#state.name === "connecting" && current.decoded > 0 && sample !== null) this.frame();
     current.decoded = sample?.frames ?? 0;
-    this.#ports.onSample(sample);
-    const verdict = current.watchdog?.check(this.#ports.clock.now(), sample, {
+    const at = this.#ports.clock.now();
+    const verdict = current.watchdog?.check(at, sample, {
       connected: current.attempt?.connected ?? false,
       playing: this.#state.name === "playing",
       hidden: this.#ports.hidden(),
     });
+    this.#ports.onSample(sample, current.watchdog?.quiet ?? false);
+    const report = sample === null ? null : current.reporter.next(at, sample);
+    if (report !== null) current.attempt?.report(report);
     if (verdict) this.fail(localProblem(verdict));
     else this.#sampleSoon(current);
   }

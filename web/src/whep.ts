@@ -7,7 +7,10 @@
  * so that no session is left behind.
  */
 import { request, type Fetch, type TokenProvider } from "./api";
+import type { IceConfig } from "./ice";
+import { layersLink, readQualities, type Qualities } from "./layers";
 import { localProblem, ProblemError, problemOfError, type LocalCode, type Problem } from "./problem";
+import type { PlayerReport } from "./reporter";
 import type { Sample } from "./watchdog";
 
 /** What is used of RTCPeerConnection. */
@@ -29,7 +32,7 @@ export interface WhepOptions {
   readonly audio: boolean;
   readonly token: TokenProvider;
   readonly fetch: Fetch;
-  readonly iceServers: () => Promise<RTCIceServer[]>;
+  readonly ice: () => Promise<IceConfig>;
   readonly createPeer: (configuration: RTCConfiguration) => Peer;
   /** Resolves after ms; injected for tests. */
   readonly delay: (ms: number) => Promise<void>;
@@ -60,6 +63,7 @@ export class WhepSession {
   readonly #posting = new AbortController();
   #peer: Peer | null = null;
   #resource: string | null = null;
+  #layers: string | null = null;
   #etag: string | null = null;
   #sentAll = false;
   #over = false;
@@ -88,11 +92,35 @@ export class WhepSession {
     }
   }
 
+  report(report: PlayerReport): void {
+    if (this.#over || this.#resource === null) return;
+    const body = JSON.stringify(report);
+    const init = { method: "POST", headers: { "Content-Type": "application/json" }, body };
+    request(this.#options, `${this.#resource}/report`, init).catch(() => {}); // a report more or less
+  }
+
+  /** The qualities to choose from; null where there is one only, or nothing to ask yet. */
+  qualities(): Promise<Qualities | null> {
+    return this.#askLayers({ method: "GET" });
+  }
+
+  /** Changes the quality without a new offer, null: as the link carries; resolves when it is done. */
+  select(quality: string | null): Promise<Qualities | null> {
+    const body = JSON.stringify(quality === null ? {} : { encodingId: quality });
+    return this.#askLayers({ method: "POST", headers: { "Content-Type": "application/json" }, body });
+  }
+
+  async #askLayers(init: RequestInit): Promise<Qualities | null> {
+    if (this.#over || this.#layers === null) return null;
+    const response = await request(this.#options, this.#layers, init);
+    return readQualities(await response.json());
+  }
+
   async #run(): Promise<void> {
     try {
-      const iceServers = await this.#options.iceServers();
+      const ice = await this.#options.ice();
       if (this.#over) return;
-      const offer = await this.#offer(iceServers);
+      const offer = await this.#offer(ice);
       if (this.#over) return;
       this.#events.posted();
       const answer = await this.#post(offer);
@@ -106,15 +134,15 @@ export class WhepSession {
     }
   }
 
-  async #offer(iceServers: RTCIceServer[]): Promise<string> {
+  async #offer(ice: IceConfig): Promise<string> {
     let peer: Peer;
     try {
-      peer = this.#options.createPeer({ iceServers, bundlePolicy: "max-bundle" });
+      peer = this.#options.createPeer({ ...ice, bundlePolicy: "max-bundle" });
     } catch (error) {
       throw failure("webrtc-unavailable", error);
     }
     this.#peer = peer;
-    const gathered = this.#listen(peer, iceServers.length === 0);
+    const gathered = this.#listen(peer, ice.iceServers.length === 0);
     try {
       peer.addTransceiver("video", { direction: "recvonly" });
       if (this.#options.audio) peer.addTransceiver("audio", { direction: "recvonly" });
@@ -165,6 +193,8 @@ export class WhepSession {
     });
     this.#resource = resourceUrl(response.headers.get("Location"), response.url || this.#options.endpoint);
     this.#etag = response.headers.get("ETag");
+    const layers = layersLink(response.headers.get("Link"));
+    this.#layers = layers && resourceUrl(layers, response.url || this.#options.endpoint);
     const type = response.headers.get("Content-Type") ?? "";
     const answer = await response.text();
     if (!type.startsWith("application/sdp") || !answer.startsWith("v=")) {
@@ -255,8 +285,10 @@ export function readSample(report: Iterable<readonly [string, Readonly<Record<st
   const stats = new Map(report);
   for (const entry of stats.values()) {
     if (entry["type"] !== "inbound-rtp" || entry["kind"] !== "video") continue;
-    const number = (key: string): number => (typeof entry[key] === "number" ? entry[key] : 0);
+    const number = (key: string): number => numberOf(entry, key);
     const mimeType = stats.get(String(entry["codecId"]))?.["mimeType"];
+    const emitted = number("jitterBufferEmittedCount");
+    const decoder = entry["decoderImplementation"];
     return {
       bytes: number("bytesReceived"),
       frames: number("framesDecoded"),
@@ -264,9 +296,36 @@ export function readSample(report: Iterable<readonly [string, Readonly<Record<st
       height: number("frameHeight"),
       fps: number("framesPerSecond"),
       codec: typeof mimeType === "string" ? mimeType.replace("video/", "") : "",
+      heard: heard(stats.values()),
+      reception: {
+        freezes: number("freezeCount"),
+        frozenSeconds: round(number("totalFreezesDuration"), 3),
+        framesDropped: number("framesDropped"),
+        jitterBufferMs: emitted > 0 ? round((number("jitterBufferDelay") / emitted) * 1000, 1) : 0,
+        decoder: typeof decoder === "string" && decoder !== "unknown" ? decoder.slice(0, 64) : "",
+      },
     };
   }
   return null;
+}
+
+/** RTP and RTCP bytes, answers to ICE checks, sender reports: whatever shows that the agent lives. */
+function heard(entries: Iterable<Readonly<Record<string, unknown>>>): number {
+  let sum = 0;
+  for (const entry of entries) {
+    if (entry["type"] === "candidate-pair") sum += numberOf(entry, "bytesReceived") + numberOf(entry, "responsesReceived");
+    else if (entry["type"] === "remote-outbound-rtp") sum += numberOf(entry, "reportsSent");
+  }
+  return sum;
+}
+
+function numberOf(entry: Readonly<Record<string, unknown>>, key: string): number {
+  const value = entry[key];
+  return typeof value === "number" ? value : 0;
+}
+
+function round(value: number, digits: number): number {
+  return Number(value.toFixed(digits));
 }
 
 function failure(code: LocalCode, cause?: unknown): ProblemError {

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { CameraSummary } from "../src/api";
 import { formatFragment, parseFragment } from "../src/fragment";
-import { IceServerCache, parseIceLinks } from "../src/ice";
+import { type IceConfig, IceConfigCache, parseIceLinks } from "../src/ice";
 import { Poller } from "../src/poller";
 import { cameraWording, formatPicture, formatViewers, spell } from "../src/words";
 import { VirtualClock } from "./helpers";
@@ -73,15 +73,16 @@ test("ICE servers are read from Link headers", () => {
 test("ICE servers are asked for once a minute; a failure is asked again", async () => {
   let asked = 0;
   let now = 0;
-  const cache = new IceServerCache(
+  const stun: IceConfig = { iceServers: [{ urls: "stun:s" }], iceTransportPolicy: "all" };
+  const cache = new IceConfigCache(
     () => {
       asked++;
-      return asked === 1 ? Promise.reject(new Error("down")) : Promise.resolve([{ urls: "stun:s" }]);
+      return asked === 1 ? Promise.reject(new Error("down")) : Promise.resolve(stun);
     },
     () => now,
   );
-  assert.deepEqual(await cache.get(), []);
-  assert.deepEqual(await cache.get(), [{ urls: "stun:s" }]);
+  assert.deepEqual(await cache.get(), { ...stun, iceServers: [] });
+  assert.deepEqual(await cache.get(), stun);
   now = 59_999;
   await cache.get();
   assert.equal(asked, 2);

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { State } from "../src/machine";
 import { Watcher, type Attempt, type AttemptEvents, type Timings } from "../src/watcher";
+import type { PlayerReport } from "../src/reporter";
 import type { Sample } from "../src/watchdog";
 import { problem, VirtualClock } from "./helpers";
 
@@ -9,6 +10,8 @@ class FakeAttempt implements Attempt {
   connected = false;
   alive = true;
   closed = false;
+  freezes = 0;
+  readonly reports: PlayerReport[] = [];
   #bytes = 0;
   readonly openedAt: number;
   readonly events: AttemptEvents;
@@ -20,7 +23,13 @@ class FakeAttempt implements Attempt {
 
   sample(): Promise<Sample | null> {
     if (this.alive) this.#bytes += 1000;
-    return Promise.resolve({ bytes: this.#bytes, frames: this.#bytes / 100, width: 640, height: 360, fps: 30, codec: "H264" });
+    const reception = { freezes: this.freezes, frozenSeconds: 0, framesDropped: 0, jitterBufferMs: 5, decoder: "FFmpeg" };
+    const picture = { frames: this.#bytes / 100, width: 640, height: 360, fps: 30, codec: "H264" };
+    return Promise.resolve({ bytes: this.#bytes, heard: this.#bytes, reception, ...picture });
+  }
+
+  report(report: PlayerReport): void {
+    this.reports.push(report);
   }
 
   close(): void {
@@ -87,6 +96,22 @@ test("an agent that is killed and back after 6 s is watched again within 10 s", 
   const back = log.findLast(([, name]) => name === "playing");
   assert.ok(back && back[0] - killedAt < 8000);
   assert.ok(attempts.slice(0, -1).every((attempt) => attempt.closed));
+});
+
+test("the agent is told how it goes after ten seconds, and again when there are new freezes", async () => {
+  const { clock, current, watcher } = world(() => true);
+  watcher.play();
+  await clock.advance(30_000);
+  assert.deepEqual(
+    current().reports.map(({ freezes, decoder }) => [freezes, decoder]),
+    [[0, "FFmpeg"]],
+  );
+  current().freezes = 2;
+  await clock.advance(60_000);
+  assert.deepEqual(
+    current().reports.map(({ freezes }) => freezes),
+    [0, 2],
+  );
 });
 
 test("stopping closes the attempt and ends sampling and retrying", async () => {

@@ -94,7 +94,8 @@ function watch(answer: (call: Call) => Response | Promise<Response>, over: Faked
         calls.push(call);
         return call.init.method === "POST" ? answer(call) : new Response(null, { status: call.init.method === "PATCH" ? 204 : 200 });
       },
-      iceServers: () => Promise.resolve(over.iceServers ?? [{ urls: "stun:stun.example" }]),
+      ice: () =>
+        Promise.resolve({ iceServers: over.iceServers ?? [{ urls: "stun:stun.example" }], iceTransportPolicy: "relay" }),
       createPeer:
         over.createPeer ??
         ((configuration) => {
@@ -141,6 +142,7 @@ test("posts a receive-only offer with token and ICE servers, and takes the answe
   assert.equal(calls[0]?.headers.get("Authorization"), "Bearer secret");
   assert.deepEqual(peer().transceivers, ["video recvonly"]);
   assert.deepEqual(peer().configuration.iceServers, [{ urls: "stun:stun.example" }]);
+  assert.equal(peer().configuration.iceTransportPolicy, "relay");
   assert.equal(peer().answer, "v=0\r\n");
   peer().become("connected");
   peer().dispatchEvent(new Event("track"));
@@ -184,6 +186,28 @@ test("with no ICE servers the offer goes out soon after the first address is kno
   peer().gathered();
   await settled();
   assert.equal(delays.length, 0); // a lite agent is not told of further candidates
+  assert.equal(calls.length, 1);
+});
+
+test("where the answer leads to qualities one can be chosen, without a new offer", async () => {
+  const selected = { "0": { active: [{ encodingId: "sd", height: 360 }], inactive: [], selected: "sd", automatic: false } };
+  const link = `<${RESOURCE}/layers>; rel="urn:ietf:params:whep:ext:core:layer"`;
+  const { session, calls, peer } = watch(({ url }) =>
+    url === ENDPOINT ? created({ headers: { Link: link } }) : new Response(JSON.stringify(selected)),
+  );
+  await settled();
+  peer().gathered();
+  await settled();
+  assert.equal((await session.select("sd"))?.selected, "sd");
+  await session.select(null);
+  assert.deepEqual(methods(calls), [`POST ${ENDPOINT}`, `POST ${RESOURCE}/layers`, `POST ${RESOURCE}/layers`]);
+  assert.deepEqual(calls.slice(1).map(({ init }) => init.body), ['{"encodingId":"sd"}', "{}"]);
+  assert.equal(calls[1]?.headers.get("Authorization"), "Bearer secret");
+});
+
+test("without them there is nothing to ask", async () => {
+  const { session, calls } = await answered();
+  assert.equal(await session.qualities(), null);
   assert.equal(calls.length, 1);
 });
 
@@ -296,13 +320,17 @@ test("a fragment holds credentials and the sections that have candidates", () =>
 });
 
 test("statistics are read from the video receiver", () => {
-  const inbound = { type: "inbound-rtp", kind: "video", codecId: "C", bytesReceived: 7, framesDecoded: 3, frameWidth: 640, frameHeight: 360 };
+  const inbound = { type: "inbound-rtp", kind: "video", codecId: "C", bytesReceived: 7, framesDecoded: 3, frameWidth: 640, frameHeight: 360, freezeCount: 1, totalFreezesDuration: 0.25, framesDropped: 4, jitterBufferDelay: 0.6, jitterBufferEmittedCount: 3, decoderImplementation: "FFmpeg" };
   const report: [string, Record<string, unknown>][] = [
     ["T", { type: "transport", bytesReceived: 900 }],
+    ["P", { type: "candidate-pair", bytesReceived: 800, responsesReceived: 9 }],
+    ["R", { type: "remote-outbound-rtp", reportsSent: 2 }],
     ["A", { type: "inbound-rtp", kind: "audio", bytesReceived: 50 }],
     ["V", inbound],
     ["C", { type: "codec", mimeType: "video/H264" }],
   ];
-  assert.deepEqual(readSample(report), { bytes: 7, frames: 3, width: 640, height: 360, fps: 0, codec: "H264" });
+  const reception = { freezes: 1, frozenSeconds: 0.25, framesDropped: 4, jitterBufferMs: 200, decoder: "FFmpeg" };
+  const picture = { frames: 3, width: 640, height: 360, fps: 0, codec: "H264" };
+  assert.deepEqual(readSample(report), { bytes: 7, heard: 811, reception, ...picture });
   assert.equal(readSample([]), null);
 });

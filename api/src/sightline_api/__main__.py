@@ -24,6 +24,7 @@ from sightline_kube.cache import Cache, Feed
 from sightline_kube.cluster import Cluster
 from sightline_kube.kinds import CAMERA
 from sightline_kube.real import RealCluster, RealSettings
+from sightline_model.flood import FloodFilter
 from sightline_model.names import API_FIELD_MANAGER
 from sightline_model.tokens import Signer
 
@@ -59,6 +60,7 @@ def configure_logging(log_format: str) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, final],
         )
     )
+    handler.addFilter(FloodFilter())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
 
 
@@ -117,8 +119,8 @@ async def serve(settings: Settings) -> int:
     previous_signer = _signer(previous) if previous is not None else None
     cluster = await connect()
     try:
-        cache = Cache([CAMERA])
-        async with Feed(cluster, cache, [CAMERA]) as feed:
+        cache = Cache([CAMERA], settings.namespaces or None)
+        async with Feed(cluster, cache, [CAMERA], settings.namespaces or None) as feed:
             http = server(settings, cluster, cache, signer, previous_signer)
             for number in (signal.SIGINT, signal.SIGTERM):
                 asyncio.get_running_loop().add_signal_handler(number, http.stop)

@@ -22,6 +22,8 @@ from sightline_model.problems import Problem, ProblemCode
 
 SDP = "application/sdp"
 TRICKLE = "application/trickle-ice-sdpfrag"
+JSON = "application/json"
+LAYER_RELATION = "urn:ietf:params:whep:ext:core:layer"
 MAX_BODY = 64 * 1024
 RETRY_SECONDS = 1
 CONTROL_TIMEOUT = 5.0
@@ -43,6 +45,7 @@ class AgentRequest:
     token: str
     body: str = ""
     headers: Mapping[str, str] | None = None
+    query: Mapping[str, str] | None = None
     timeout: float = CONTROL_TIMEOUT
 
 
@@ -54,6 +57,8 @@ class AgentAnswer:
     content_type: str
     body: str
     etag: str
+    layered: bool = False
+    """The session has qualities to choose from (WHEP's layer extension)."""
 
 
 def base_url(agent: AgentStatus | None) -> URL | None:
@@ -82,7 +87,7 @@ class AgentClient:
         try:
             async with self._session.request(
                 request.method,
-                base.with_path(request.path),
+                base.with_path(request.path).with_query(request.query or {}),
                 data=request.body.encode() or None,
                 headers=headers,
                 timeout=timeout,
@@ -103,6 +108,7 @@ def _answer(response: aiohttp.ClientResponse, body: bytes) -> AgentAnswer:
         content_type=response.content_type,
         body=body.decode("utf-8", "replace"),
         etag=_entity_tag(response.headers.get("ETag", "")),
+        layered=any(LAYER_RELATION in line for line in response.headers.getall("Link", [])),
     )
 
 

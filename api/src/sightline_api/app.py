@@ -24,14 +24,19 @@ from sightline_api.middleware import BodyLimit, Cors, Gate, Observe, page_policy
 from sightline_api.openapi import describe_api
 from sightline_api.quota import SessionQuota
 from sightline_api.recorder import Recorder
-from sightline_api.routes import cameras, health, me, offer, sessions, status, web, whep
+from sightline_api.routes import cameras, health, layers, me, offer, report, sessions, status, web, whep
 from sightline_api.settings import Settings
+from sightline_api.ttl import TtlCache
+from sightline_api.turn import TurnSecrets
 from sightline_api.watch import AbandonedError, Rules, Watcher
+from sightline_api.whereabouts import Whereabouts
 from sightline_kube.cache import Cache
 from sightline_kube.cluster import Cluster
 from sightline_model.tokens import Signer
 
 CLOSING_SECONDS = 3.0
+MAX_REPORTING = 20_000
+"""Sessions whose last report is remembered, to pace the next; forgetting one is only generous."""
 CLIENT_CLOSED_REQUEST = 499
 """What is logged for a client that left before the answer; nobody receives it."""
 
@@ -60,7 +65,7 @@ def create_app(
     )
     v1 = APIRouter(prefix="/v1")
     # /cameras/status before anything that could take "status" for a name.
-    for module in (status, cameras, whep, offer, sessions, me):
+    for module in (status, cameras, whep, layers, report, offer, sessions, me):
         v1.include_router(module.router)
     app.include_router(v1)
     app.include_router(health.router)
@@ -128,9 +133,11 @@ class _Parts:
             chain=Chain(self._authenticators(http), clock.now, self.metrics),
             authorizer=authorizer,
             quota=quota,
-            watcher=Watcher(rules, agents, recorder, self.signers, clock),
+            watcher=Watcher(rules, agents, Whereabouts(self.cameras), recorder, self.signers, clock),
             recorder=recorder,
             metrics=self.metrics,
+            reported=TtlCache(MAX_REPORTING, clock.monotonic),
+            turn=TurnSecrets(settings.turn_directory),
         )
 
     def _authenticators(self, http: aiohttp.ClientSession) -> Authenticators:

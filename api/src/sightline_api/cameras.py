@@ -1,6 +1,7 @@
 """The front door's view of the cameras: parsed once per change, read from the cache without asking Kubernetes."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from sightline_kube.cache import Cache, Key
 from sightline_kube.cluster import EventType, Obj
 from sightline_kube.kinds import CAMERA
 from sightline_model import conditions, durations
+from sightline_model.agent import MAIN_PROFILE
 from sightline_model.camera import Access, CameraSpec, CameraStatus, Lifecycle, Presentation
 from sightline_model.conditions import Condition
 from sightline_model.problems import ProblemCode
@@ -33,6 +35,8 @@ class CameraState:
     presentation: Presentation
     start_timeout: float
     source_kind: str
+    profiles: list[str]
+    """The qualities that may be asked for, the main one first."""
     status: CameraStatus
 
     @property
@@ -73,6 +77,7 @@ def parse(obj: Obj) -> CameraState:
         presentation=spec.presentation if spec else Presentation(),
         start_timeout=durations.seconds((spec.lifecycle if spec else Lifecycle()).start_timeout),
         source_kind=spec.source.kind if spec else "",
+        profiles=[MAIN_PROFILE, *(profile.name for profile in spec.profiles)] if spec else [MAIN_PROFILE],
         status=_status(obj.get("status") or {}),
     )
 
@@ -97,6 +102,8 @@ class Directory:
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
         self._parsed: dict[tuple[str, str], CameraState] = {}
+        self._waiting: dict[tuple[str, str], set[asyncio.Future[None]]] = {}
+        """Viewers who wait for a camera to change; their number is bounded by the quota of requests under way."""
         cache.subscribe(self._forget)
 
     def synced(self) -> bool:
@@ -116,6 +123,25 @@ class Directory:
         states = [self._state(obj) for obj in self._cache.list(CAMERA, namespace)]
         return sorted(states, key=page_key)
 
+    async def until(self, camera: CameraState, accept: Callable[[CameraState], bool]) -> CameraState:
+        """The camera as soon as it is acceptable; ProblemError 404 when it, that very one, is gone."""
+        key = (camera.namespace, camera.name)
+        while True:
+            state = self.get(*key)
+            if state.uid != camera.uid:
+                raise problem_error(ProblemCode.CAMERA_NOT_FOUND, "The camera was deleted.")
+            if accept(state):
+                return state
+            changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            waiting = self._waiting.setdefault(key, set())
+            waiting.add(changed)
+            try:
+                await changed
+            finally:
+                waiting.discard(changed)
+                if not waiting and self._waiting.get(key) is waiting:
+                    del self._waiting[key]
+
     def wrote(self, obj: Obj) -> None:
         """Take the object that a write answered with, so that whoever wrote reads it here at once."""
         self._cache.observe(CAMERA, EventType.MODIFIED, obj)
@@ -128,8 +154,12 @@ class Directory:
         return state
 
     def _forget(self, key: Key, _: Obj | None, __: Obj | None) -> None:
-        if key.kind == CAMERA:
-            self._parsed.pop((key.namespace, key.name), None)
+        if key.kind != CAMERA:
+            return
+        self._parsed.pop((key.namespace, key.name), None)
+        for changed in self._waiting.pop((key.namespace, key.name), ()):
+            if not changed.done():
+                changed.set_result(None)
 
 
 def page_key(state: CameraState) -> tuple[str, str]:

@@ -16,6 +16,8 @@ from sightline_api.problems import problem_error
 from sightline_api.quota import SessionQuota
 from sightline_api.recorder import Recorder
 from sightline_api.settings import Settings
+from sightline_api.ttl import TtlCache
+from sightline_api.turn import TurnSecrets
 from sightline_api.watch import Watcher
 from sightline_kube.cluster import Cluster
 from sightline_model.problems import ProblemCode
@@ -37,11 +39,23 @@ class Door:
     watcher: Watcher
     recorder: Recorder
     metrics: Metrics
+    reported: TtlCache[str, None]
+    """Sessions whose player reported a moment ago."""
+    turn: TurnSecrets
 
     @property
     def signer(self) -> Signer:
         """The key that signs; further ones only verify."""
         return self.signers[0]
+
+    @property
+    def namespaces(self) -> Sequence[str | None]:
+        """What has to be asked for to see everything that is served: all at once, or namespace by namespace."""
+        return self.settings.namespaces or (None,)
+
+    def serves(self, namespace: str) -> bool:
+        """Whether cameras of a namespace are served here."""
+        return not self.settings.namespaces or namespace in self.settings.namespaces
 
 
 def _door(request: Request) -> Door:

@@ -29,6 +29,8 @@ ALLOWED_METHODS = "OPTIONS, GET, HEAD, POST, PUT, PATCH, DELETE"
 EXPOSED_HEADERS = "Location, ETag, Link, Accept-Patch, Accept-Post, Retry-After, WWW-Authenticate"
 QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
 
+_WITHIN = re.compile(r"/whep/[^/]+/(report|layers)$")
+"""Asked of a session that was opened before."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 _log = structlog.get_logger(__name__)
 
@@ -77,7 +79,9 @@ class Observe:
         self._metrics.requests.labels(route, method, str(status)).inc()
         self._metrics.durations.labels(route, method).observe(seconds)
         if route not in QUIET:
-            _log.info("request", route=route, method=method, status=status, ms=round(seconds * 1000, 1))
+            # What is refused is a warning: of those, floods are cut short (`sightline_model.flood`).
+            log = _log.info if status < 400 else _log.warning
+            log("request", route=route, method=method, status=status, ms=round(seconds * 1000, 1))
 
     def _add_headers(self, headers: MutableHeaders, path: str, request_id: str) -> None:
         headers["X-Request-Id"] = request_id
@@ -191,7 +195,7 @@ class Gate:
             await self.app(scope, receive, send)
             return
         door = cast("Door", scope["app"].state.door)
-        opening = scope["method"] not in {"PATCH", "DELETE"}
+        opening = scope["method"] not in {"PATCH", "DELETE"} and not _WITHIN.search(scope["path"])
         try:
             caller = await door.chain.authenticate(Headers(scope=scope).getlist("authorization"), opening=opening)
         except ProblemError as error:

@@ -34,13 +34,16 @@ def user_label(user: str) -> str:
     return hashlib.sha256(user.encode()).hexdigest()[:32]
 
 
-def stream_session(camera: CameraState, session_id: str, user: str, client: str = "") -> Obj:
+def stream_session(
+    camera: CameraState, session_id: str, user: str, client: str = "", profile: str | None = None
+) -> Obj:
     """The object of a viewer's session; the camera owns it, so that it goes with it."""
     spec = StreamSessionSpec(
         camera_ref=CameraReference(name=camera.name),
         user=user,
         role=SessionRole.VIEW,
         transport=Transport.WHEP,
+        profile=profile,
         client=client or None,
     )
     return {

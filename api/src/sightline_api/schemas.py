@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, WithJsonSchema
 
-from sightline_model.base import MAX_CAMERA_NAME, NAME_PATTERN, Model, Timestamp
+from sightline_model.base import MAX_CAMERA_NAME, NAME_PATTERN, LenientModel, Model, Timestamp
 from sightline_model.camera import CameraSpec, Phase, Role
 from sightline_model.conditions import Condition
 from sightline_model.reasons import EndReason
@@ -42,6 +42,8 @@ class WebrtcConfig(Model):
     """What a peer connection needs."""
 
     ice_servers: list[IceServerView]
+    ice_transport_policy: Literal["all", "relay"] = "all"
+    """relay: the camera is reached through its TURN server only."""
 
 
 class SourceSummary(Model):
@@ -146,6 +148,19 @@ class SourceState(Model):
     last_error: str
 
 
+class ProfileState(Model):
+    """What a further quality's source does."""
+
+    name: str
+    state: str
+    """A reason of the SourceReady condition."""
+    video_codec: str
+    audio_codec: str
+    width: int
+    height: int
+    last_error: str
+
+
 class CameraStatusView(Model):
     """How a camera is."""
 
@@ -163,6 +178,8 @@ class CameraStatusView(Model):
     last_frame_time: Timestamp | None
     live: bool
     source: SourceState
+    profiles: list[ProfileState]
+    """The further qualities; their sources run only while somebody watches them."""
     conditions: list[Condition]
 
 
@@ -207,6 +224,43 @@ class SessionRequest(Model):
     camera: CameraName
     role: SessionRole = SessionRole.VIEW
     transport: Transport = Transport.WHEP
+    profile: Annotated[str, Field(min_length=1, max_length=32, pattern=NAME_PATTERN)] | None = None
+    """The quality; none: the one that the viewer's link carries."""
+
+
+class LayerSelection(LenientModel):
+    """A viewer's choice, as WHEP's layer extension words it; what it has beyond this means nothing here."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"mediaId": "0", "encodingId": "sd"}]})
+
+    media_id: Annotated[str, Field(max_length=64)] | None = None
+    """The `mid` of the pictures."""
+    encoding_id: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    """The quality's name; none: the one that the link carries."""
+
+
+class Layer(LenientModel):
+    """A quality."""
+
+    encoding_id: Annotated[str, Field(max_length=64)]
+    """Its name."""
+    width: int | None = None
+    height: int | None = None
+    bitrate: int | None = None
+    """Bits per second; only while its source runs."""
+
+
+class MediaLayers(LenientModel):
+    """The qualities of one track."""
+
+    active: Annotated[list[Layer], Field(max_length=16)]
+    """Those whose source runs, the best first."""
+    inactive: Annotated[list[Layer], Field(max_length=16)]
+    """Those that would have to start."""
+    selected: Annotated[str, Field(max_length=64)]
+    """The one that is sent."""
+    automatic: bool
+    """Chosen by what the link carries."""
 
 
 class SessionTicket(Model):
@@ -216,6 +270,8 @@ class SessionTicket(Model):
     endpoint: str
     token: str
     ice_servers: list[IceServerView]
+    ice_transport_policy: Literal["all", "relay"] = "all"
+    """relay: the camera is reached through its TURN server only."""
     expires_at: Timestamp
 
 

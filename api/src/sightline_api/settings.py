@@ -130,6 +130,8 @@ class Settings(BaseSettings):
     """Port to listen on."""
     public_url: AnyHttpUrl | None = None
     """Where clients reach the front door; none: as the request says."""
+    namespaces: Annotated[list[str], Field(max_length=256)] = []
+    """Namespaces to serve; none: all of them."""
     web_root: Path | None = None
     """Folder of the built web page; none: no page is served."""
     signing_key_file: Path = Path(SIGNING_KEY_FILE)
@@ -152,6 +154,8 @@ class Settings(BaseSettings):
     """Who may embed the page in a frame (Content-Security-Policy)."""
     ice_servers: Annotated[list[IceServer], Field(max_length=16)] = []
     """STUN and TURN servers that viewers are told."""
+    turn_directory: Path | None = None
+    """Folder with a folder for each TURN server's Secret, by the name that CameraClasses use; none: there are none."""
     quota: Quota = Quota()
     """How often one user may open sessions."""
     agent_connect_timeout: Annotated[float, Field(gt=0)] = 2.0

@@ -13,11 +13,11 @@ from sightline_api.schemas import (
     CameraStatusView,
     CameraSummary,
     IceServerView,
+    ProfileState,
     SessionView,
     SourceState,
     SourceSummary,
 )
-from sightline_api.settings import IceServer
 from sightline_kube.cluster import Obj
 from sightline_model.camera import Role, SourceStatus
 from sightline_model.reasons import PENDING, ConditionStatus, ConditionType, SourceReason
@@ -90,6 +90,18 @@ def status(camera: CameraState, now: datetime) -> CameraStatusView:
             running_since=since,
             last_error=without_userinfo(source.last_error),
         ),
+        profiles=[
+            ProfileState(
+                name=profile.name,
+                state=profile.state,
+                video_codec=profile.video_codec,
+                audio_codec=profile.audio_codec,
+                width=profile.width,
+                height=profile.height,
+                last_error=without_userinfo(profile.last_error),
+            )
+            for profile in camera.status.profiles
+        ],
         conditions=camera.status.conditions,
     )
 
@@ -139,25 +151,13 @@ def session(obj: Obj) -> SessionView | None:
     )
 
 
-def ice_servers(servers: list[IceServer]) -> list[IceServerView]:
-    """STUN and TURN servers as a peer connection wants them."""
-    return [
-        IceServerView(
-            urls=server.urls,
-            username=server.username or None,
-            credential=server.credential.get_secret_value() or None,
-        )
-        for server in servers
-    ]
-
-
-def link_headers(servers: list[IceServer]) -> list[str]:
-    """The same as Link header lines (RFC 9725 section 4.6), one for each address."""
+def link_headers(servers: list[IceServerView]) -> list[str]:
+    """STUN and TURN servers as Link header lines (RFC 9725 section 4.6), one for each address."""
     lines = []
     for server in servers:
         parameters = ['rel="ice-server"']
         if server.username:
-            secret = server.credential.get_secret_value()
+            secret = server.credential or ""
             parameters += [
                 f'username="{_quoted(server.username)}"',
                 f'credential="{_quoted(secret)}"',

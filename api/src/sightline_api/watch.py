@@ -9,28 +9,21 @@ session.
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
-from yarl import URL
 
 from sightline_api.agent_proxy import SDP, AgentAnswer, AgentClient, AgentRequest, base_url, unavailable
 from sightline_api.auth.caller import Caller
 from sightline_api.authorize import Action, Authorizer
 from sightline_api.cameras import CameraState
 from sightline_api.clock import Clock
-from sightline_api.problems import ProblemError, problem_error, without_userinfo
+from sightline_api.problems import ProblemError, problem_error
 from sightline_api.quota import SessionQuota
 from sightline_api.recorder import Recorder, stream_session
+from sightline_api.whereabouts import Whereabouts, admitted
 from sightline_model.names import new_session_id
-from sightline_model.problems import Problem, ProblemCode, source_problem
-from sightline_model.reasons import (
-    AcceptedReason,
-    AgentReason,
-    ConditionStatus,
-    ConditionType,
-    SourceReason,
-)
+from sightline_model.problems import ProblemCode
 from sightline_model.tokens import Signer, TokenError, open_session_path
 
 SETTLE_SECONDS = 0.25
@@ -50,6 +43,8 @@ class Viewer:
     caller: Caller
     client: str
     gone: Callable[[], Awaitable[None]]
+    profile: str | None = None
+    """The quality that is asked for; None: the one that the link carries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +54,7 @@ class Opened:
     session_id: str
     answer: str
     etag: str
+    layered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +70,17 @@ class Watcher:
     """Opens, continues and ends viewers' sessions at agents."""
 
     def __init__(
-        self, rules: Rules, agents: AgentClient, recorder: Recorder, signers: Sequence[Signer], clock: Clock
+        self,
+        rules: Rules,
+        agents: AgentClient,
+        whereabouts: Whereabouts,
+        recorder: Recorder,
+        signers: Sequence[Signer],
+        clock: Clock,
     ) -> None:
         self._rules = rules
         self._agents = agents
+        self._whereabouts = whereabouts
         self._recorder = recorder
         self._signers = signers
         self._clock = clock
@@ -93,7 +96,7 @@ class Watcher:
     async def open(self, viewer: Viewer, camera: CameraState, offer: str) -> Opened:
         """Let the viewer in; ProblemError with the reason, AbandonedError if the viewer went away."""
         await self.allow(viewer.caller, camera)
-        base = reachable(camera)
+        admitted(camera)
         user = viewer.caller.identity.user
         with self._rules.quota.reserve(user):
             if viewer.caller.session is not None:
@@ -102,17 +105,18 @@ class Watcher:
                 record = None
             else:
                 session_id = new_session_id()
-                record = self._recorder.begin(stream_session(camera, session_id, user, viewer.client))
+                record = self._recorder.begin(stream_session(camera, session_id, user, viewer.client, viewer.profile))
             request = AgentRequest(
                 method="POST",
                 path="/whep",
-                token=self._token(camera, user, session_id),
+                token="",
                 body=offer,
                 headers={"Content-Type": SDP, "Accept": SDP, "User-Agent": viewer.client or "unknown"},
+                query={"profile": viewer.profile} if viewer.profile else None,
                 timeout=camera.start_timeout + self._rules.margin,
             )
             try:
-                answer = await _unless_gone(self._agents.send(base, request), viewer.gone)
+                answer = await _unless_gone(self._ask(camera, (user, session_id), request), viewer.gone)
                 _check_answer(answer)
             except BaseException:
                 if record is not None:
@@ -120,7 +124,17 @@ class Watcher:
                 raise
             if record is not None:
                 await record.settle(SETTLE_SECONDS)
-        return Opened(session_id, answer.body, answer.etag)
+        return Opened(session_id, answer.body, answer.etag, answer.layered)
+
+    async def _ask(self, camera: CameraState, right: tuple[str, str], request: AgentRequest) -> AgentAnswer:
+        """Send the offer to the camera's agent, when there is one; once more if it went away meanwhile. Tokens do not
+        live long, so each is made when it is sent, from the right (user, session id)."""
+        base = await self._whereabouts.agent(camera)
+        try:
+            return await self._agents.send(base, replace(request, token=self._token(camera, *right)))
+        except ProblemError as problem:
+            base = await self._whereabouts.after_a_miss(camera, problem)
+        return await self._agents.send(base, replace(request, token=self._token(camera, *right)))
 
     def opened_session(self, caller: Caller, camera: CameraState, segment: str) -> str:
         """The session id of a signed session address; ProblemError 404 for anything else."""
@@ -133,52 +147,38 @@ class Watcher:
         raise problem_error(ProblemCode.SESSION_NOT_FOUND)
 
     async def tell(
-        self, caller: Caller, camera: CameraState, session_id: str, request: tuple[str, str, dict[str, str]]
+        self,
+        caller: Caller,
+        camera: CameraState,
+        session_id: str,
+        request: tuple[str, str, dict[str, str]],
+        below: str = "",
     ) -> AgentAnswer:
-        """Send `request` (method, body, headers) about a session to its agent."""
+        """Send `request` (method, body, headers) about a session to its agent; `below`: to a part of the session."""
         method, body, headers = request
-        base = base_url(camera.status.agent)
-        if base is None:
-            raise problem_error(ProblemCode.SESSION_NOT_FOUND, "The camera's agent is gone, and the session with it.")
         token = self._token(camera, caller.identity.user, session_id)
-        return await self._agents.send(base, AgentRequest(method, f"/whep/{session_id}", token, body, headers))
+        sent = AgentRequest(method, f"/whep/{session_id}{below}", token, body, headers)
+        if below == "/layers":  # another quality may have to start first
+            sent = replace(sent, timeout=camera.start_timeout + self._rules.margin)
+        return await self._whoever_has_it(camera, sent)
+
+    async def _whoever_has_it(self, camera: CameraState, request: AgentRequest) -> AgentAnswer:
+        """Ask the camera's agent, and then those before it that still have viewers."""
+        agents = (base_url(agent) for agent in (camera.status.agent, *camera.status.former_agents))
+        problem = problem_error(ProblemCode.SESSION_NOT_FOUND, "The camera's agent is gone, and the session with it.")
+        for base in agents:
+            if base is None:
+                continue
+            try:
+                return await self._agents.send(base, request)
+            except ProblemError as error:
+                if error.problem.code is not ProblemCode.SESSION_NOT_FOUND:
+                    raise
+                problem = error
+        raise problem
 
     def _token(self, camera: CameraState, user: str, session_id: str) -> str:
         return self._signers[0].sign(camera.audience, user, "View", session_id, self._clock.now())
-
-
-def reachable(camera: CameraState) -> URL:
-    """Where the camera's agent listens; ProblemError with the status's own reason where there is none to ask.
-
-    An address is tried even where the operator doubts it: the operator may be away, and the agent knows best.
-    """
-    if camera.deleting:
-        raise problem_error(ProblemCode.CAMERA_NOT_FOUND, "The camera is being deleted.")
-    accepted = camera.condition(ConditionType.ACCEPTED)
-    if accepted is not None and accepted.status is ConditionStatus.FALSE:
-        if accepted.reason == AcceptedReason.NOT_SUPPORTED_YET:
-            raise problem_error(ProblemCode.NOT_SUPPORTED_YET, accepted.message)
-        raise problem_error(ProblemCode.CAMERA_NOT_READY, accepted.message, 10)
-    base = base_url(camera.status.agent)
-    agent = camera.condition(ConditionType.AGENT_READY)
-    if base is not None and not (agent is not None and agent.reason == AgentReason.NOT_WANTED):
-        return base
-    raise ProblemError(_why_not(camera))
-
-
-def _why_not(camera: CameraState) -> Problem:
-    """Why a camera without an agent gives no picture, by its status."""
-    source = camera.condition(ConditionType.SOURCE_READY)
-    if source is not None and source.status is ConditionStatus.FALSE and source.reason in _SOURCE_REASONS:
-        reason = SourceReason(source.reason)
-        if reason.failed:
-            return source_problem(reason, without_userinfo(source.message), 5)
-    agent = camera.condition(ConditionType.AGENT_READY)
-    detail = agent.message if agent is not None and agent.message else "The camera's agent is starting."
-    return Problem(code=ProblemCode.CAMERA_NOT_READY, detail=detail, retry_after_seconds=2)
-
-
-_SOURCE_REASONS = frozenset(SourceReason)
 
 
 def _check_answer(answer: AgentAnswer) -> None:

@@ -142,6 +142,8 @@ async def create_camera(
 ) -> CameraConfig:
     """Make a camera."""
     await door.authorizer.require(user, Action.CREATE, Target(namespace))
+    if not door.serves(namespace):
+        raise problem_error(_C.NOT_FOUND, f"Cameras of namespace {namespace} are not served here.")
     obj = await door.cluster.create(editing.new_camera(namespace, body))
     door.cameras.wrote(obj)
     base = public_base(request, door.settings)

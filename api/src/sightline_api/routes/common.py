@@ -4,9 +4,12 @@ from typing import Annotated
 
 from fastapi import Depends, Path, Query
 
+from sightline_api import turn
+from sightline_api.auth.caller import Caller
 from sightline_api.cameras import CameraState
-from sightline_api.door import FrontDoor
+from sightline_api.door import Door, FrontDoor
 from sightline_api.paging import MAX_CONTINUE, MAX_LIMIT
+from sightline_api.schemas import WebrtcConfig
 from sightline_model.base import NAME_PATTERN
 
 Namespace = Annotated[
@@ -27,6 +30,16 @@ Continue = Annotated[
     str | None,
     Query(alias="continue", description="The `continue` of the page before.", max_length=MAX_CONTINUE),
 ]
+
+
+def webrtc_config(door: Door, caller: Caller, camera: CameraState) -> WebrtcConfig:
+    """What the caller's peer connection with this camera needs; the caller may watch it."""
+
+    def mint(secret: str) -> tuple[str, str] | None:
+        found = door.turn.read(secret)
+        return turn.credentials(found, caller.identity.user, door.clock.now().timestamp()) if found else None
+
+    return turn.config_for(camera, turn.own_servers(door.settings.ice_servers), mint)
 
 
 def _camera(door: FrontDoor, namespace: Namespace, name: CameraPath) -> CameraState:

@@ -15,11 +15,11 @@ from sightline_api.authorize import Action
 from sightline_api.door import Door, FrontDoor, User
 from sightline_api.problems import ProblemError, describe, problem_error
 from sightline_api.recorder import stream_session, user_label
-from sightline_api.routes.common import Namespace, NamespaceFilter
+from sightline_api.routes.common import Namespace, NamespaceFilter, webrtc_config
 from sightline_api.routes.whep import client_of
 from sightline_api.schemas import SessionList, SessionRequest, SessionTicket, SessionView
 from sightline_api.urls import public_base
-from sightline_api.watch import reachable
+from sightline_api.whereabouts import admitted
 from sightline_kube.cluster import Obj
 from sightline_kube.errors import NotFoundError
 from sightline_kube.kinds import STREAM_SESSION
@@ -39,10 +39,12 @@ _ONE = describe(_C.INVALID_REQUEST, _C.FORBIDDEN, _C.SESSION_NOT_FOUND, _C.CAMER
     "/sessions",
     status_code=201,
     response_model=SessionTicket,
+    response_model_exclude_none=True,
     responses=describe(
         _C.INVALID_REQUEST,
         _C.FORBIDDEN,
         _C.CAMERA_NOT_FOUND,
+        _C.PROFILE_NOT_FOUND,
         _C.NOT_SUPPORTED_YET,
         _C.TOO_MANY_REQUESTS,
         _C.CAMERA_NOT_READY,
@@ -57,19 +59,25 @@ async def create_session(
         raise problem_error(_C.NOT_SUPPORTED_YET, "This version makes sessions to View by WHEP.")
     camera = door.cameras.get(body.namespace, body.camera)
     await door.authorizer.require(user, Action.VIEW, camera.target)
-    reachable(camera)
+    admitted(camera)
+    if body.profile is not None and body.profile not in camera.profiles:
+        raise problem_error(_C.PROFILE_NOT_FOUND, f"The camera has {', '.join(camera.profiles)}.")
     base = public_base(request, door.settings)
     session_id = new_session_id()
+    session = stream_session(camera, session_id, user.identity.user, client_of(request), body.profile)
     with door.quota.reserve(user.identity.user):
-        await door.cluster.create(stream_session(camera, session_id, user.identity.user, client_of(request)))
+        await door.cluster.create(session)
+    config = webrtc_config(door, user, camera)
     right = SessionRight(camera.namespace, camera.name, camera.uid, session_id)
     token, expires_at = stream.mint(door.signer, user.identity.user, right, door.clock.now())
     response.headers["Location"] = f"{base}/v1/sessions/{camera.namespace}/{session_id}"
+    query = f"?profile={body.profile}" if body.profile else ""
     return SessionTicket(
         id=session_id,
-        endpoint=f"{base}{views.camera_path(camera.namespace, camera.name)}/whep",
+        endpoint=f"{base}{views.camera_path(camera.namespace, camera.name)}/whep{query}",
         token=token,
-        ice_servers=views.ice_servers(door.settings.ice_servers),
+        ice_servers=config.ice_servers,
+        ice_transport_policy=config.ice_transport_policy,
         expires_at=expires_at,
     )
 
@@ -90,8 +98,13 @@ async def list_sessions(
         state = door.cameras.get(namespace, camera)
         manages = (await door.authorizer.decide(user, Action.READ, state.target)).allowed
         labels = {CAMERA_LABEL: state.name} | ({} if manages else labels)
-    listing = await door.cluster.list(STREAM_SESSION, namespace, labels=labels)
-    found = [view for obj in listing.items if (view := views.session(obj)) is not None]
+    if namespace is not None and not door.serves(namespace):
+        return SessionList(items=[])
+    listings = [
+        await door.cluster.list(STREAM_SESSION, place, labels=labels)
+        for place in ([namespace] if namespace is not None else door.namespaces)
+    ]
+    found = [view for listing in listings for obj in listing.items if (view := views.session(obj)) is not None]
     if camera is None:
         found = [view for view in found if view.user == user.identity.user]
     return SessionList(items=sorted(found, key=lambda view: (view.namespace, view.id)))
@@ -141,6 +154,8 @@ async def _own_session(door: Door, user: Caller, namespace: str, session: str) -
 
 
 async def _get(door: Door, namespace: str, session: str) -> Obj:
+    if not door.serves(namespace):
+        raise problem_error(_C.SESSION_NOT_FOUND)
     try:
         return await door.cluster.get(STREAM_SESSION, namespace, session)
     except NotFoundError:

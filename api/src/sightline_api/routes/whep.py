@@ -7,18 +7,19 @@ quoted ETag, one Link line per ICE server, DELETE 200, PATCH 204, OPTIONS with P
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from sightline_api import views
-from sightline_api.agent_proxy import SDP, TRICKLE
+from sightline_api.agent_proxy import LAYER_RELATION, SDP, TRICKLE
 from sightline_api.auth.caller import Caller
 from sightline_api.cameras import CameraState
 from sightline_api.door import AnyCaller, Door, FrontDoor
 from sightline_api.middleware import ALLOWED_HEADERS
 from sightline_api.problems import ProblemError, describe, problem_error
-from sightline_api.routes.common import CameraAt, CameraPath, Namespace
+from sightline_api.routes.common import CameraAt, CameraPath, Namespace, webrtc_config
 from sightline_api.urls import public_base
 from sightline_api.watch import AbandonedError, Opened, Viewer
+from sightline_model.base import NAME_PATTERN
 from sightline_model.problems import ProblemCode
 from sightline_model.tokens import sign_session_path
 
@@ -31,10 +32,21 @@ ENDPOINT = "/namespaces/{namespace}/cameras/{name}/whep"
 SESSION = ENDPOINT + "/{session}"
 SessionPath = Annotated[str, Path(description="The signed session id of `Location`.", max_length=256)]
 
+ProfileQuery = Annotated[
+    str | None,
+    Query(
+        description="A quality of the camera: main, or a name of spec.profiles. Without it the agent begins with the "
+        "best and follows what the viewer's link carries.",
+        pattern=NAME_PATTERN,
+        max_length=32,
+    ),
+]
+
 _SDP_BODY = {"schema": {"type": "string"}, "example": "v=0\r\n..."}
 OPENING = (
     _C.FORBIDDEN,
     _C.CAMERA_NOT_FOUND,
+    _C.PROFILE_NOT_FOUND,
     _C.INVALID_SDP,
     _C.BODY_TOO_LARGE,
     _C.CODEC_NOT_OFFERED,
@@ -59,14 +71,16 @@ OPENING = (
 _SESSION_PROBLEMS = describe(_C.FORBIDDEN, _C.CAMERA_NOT_FOUND, _C.SESSION_NOT_FOUND, _C.AGENT_UNAVAILABLE)
 
 
-async def watch(door: Door, caller: Caller, camera: CameraState, request: Request, offer: str) -> Opened:
+async def watch(
+    door: Door, caller: Caller, camera: CameraState, request: Request, offer: str, profile: str | None
+) -> Opened:
     """Let the caller in, and count the outcome."""
 
     async def gone() -> None:
         while (await request.receive())["type"] != "http.disconnect":
             pass
 
-    viewer = Viewer(caller, client_of(request), gone)
+    viewer = Viewer(caller, client_of(request), gone, profile)
     try:
         opened = await door.watcher.open(viewer, camera, offer)
     except ProblemError as error:
@@ -96,19 +110,25 @@ def session_url(door: Door, request: Request, camera: CameraState, session_id: s
     },
     openapi_extra={"requestBody": {"required": True, "content": {SDP: _SDP_BODY}}},
 )
-async def post_whep(door: FrontDoor, caller: AnyCaller, camera: CameraAt, request: Request) -> Response:
-    """Send an SDP offer, get the answer. Waits until the camera's source sends or has failed."""
+async def post_whep(
+    door: FrontDoor, caller: AnyCaller, camera: CameraAt, request: Request, profile: ProfileQuery = None
+) -> Response:
+    """Send an SDP offer, get the answer. Waits until the camera's source sends or has failed. Where the camera has more
+    than one quality, `Link` leads to them (`urn:ietf:params:whep:ext:core:layer`)."""
     _require_type(request, SDP)
     offer = await _text(request)
     if not offer.startswith("v=0"):
         raise problem_error(_C.INVALID_SDP, "An SDP offer starts with v=0.")
-    opened = await watch(door, caller, camera, request, offer)
+    opened = await watch(door, caller, camera, request, offer, profile)
     response = Response(opened.answer, status_code=201, media_type=SDP)
-    response.headers["Location"] = session_url(door, request, camera, opened.session_id)
+    session = session_url(door, request, camera, opened.session_id)
+    response.headers["Location"] = session
     response.headers["Accept-Patch"] = TRICKLE
     if opened.etag:
         response.headers["ETag"] = opened.etag
-    _add_links(response, door)
+    _add_links(response, door, caller, camera)
+    if opened.layered:
+        response.headers.append("Link", f'<{session}/layers>; rel="{LAYER_RELATION}"')
     return response
 
 
@@ -131,10 +151,11 @@ async def options_whep(door: FrontDoor, namespace: Namespace, name: CameraPath, 
     """What may be sent here. ICE servers are told to those only who send a valid token with the right to view."""
     response = Response(status_code=204, headers=_options() | {"Accept-Post": SDP})
     authorization = request.headers.getlist("authorization")
-    if authorization and door.settings.ice_servers:
+    if authorization:
         caller = await door.chain.authenticate(authorization)
-        await door.watcher.allow(caller, door.cameras.get(namespace, name))
-        _add_links(response, door)
+        camera = door.cameras.get(namespace, name)
+        await door.watcher.allow(caller, camera)
+        _add_links(response, door, caller, camera)
     return response
 
 
@@ -225,6 +246,6 @@ def client_of(request: Request) -> str:
     return "".join(character for character in agent if character.isascii() and character.isprintable())[:MAX_CLIENT]
 
 
-def _add_links(response: Response, door: Door) -> None:
-    for line in views.link_headers(door.settings.ice_servers):
+def _add_links(response: Response, door: Door, caller: Caller, camera: CameraState) -> None:
+    for line in views.link_headers(webrtc_config(door, caller, camera).ice_servers):
         response.headers.append("Link", line)

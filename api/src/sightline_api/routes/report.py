@@ -1,0 +1,46 @@
+"""Players tell how their picture is: freezes, dropped frames, what nobody but they can see.
+
+Under the session's address and with its credential, like PATCH and DELETE. The front door checks and paces what comes
+and hands it to the agent, which shows it with the session and sums it up in its metrics; nothing is kept here.
+"""
+
+from fastapi import APIRouter, Response
+
+from sightline_api.agent_proxy import JSON
+from sightline_api.door import AnyCaller, FrontDoor
+from sightline_api.problems import describe, problem_error
+from sightline_api.routes.common import CameraAt
+from sightline_api.routes.whep import SESSION, SessionPath
+from sightline_model.agent import PlayerReport
+from sightline_model.problems import ProblemCode
+
+router = APIRouter(tags=["watch"])
+
+_C = ProblemCode
+LEAST_SECONDS = 2
+
+
+@router.post(
+    SESSION + "/report",
+    status_code=204,
+    responses=describe(
+        _C.FORBIDDEN,
+        _C.CAMERA_NOT_FOUND,
+        _C.SESSION_NOT_FOUND,
+        _C.INVALID_REQUEST,
+        _C.BODY_TOO_LARGE,
+        _C.TOO_MANY_REQUESTS,
+        _C.AGENT_UNAVAILABLE,
+    ),
+)
+async def report_whep_session(
+    door: FrontDoor, caller: AnyCaller, session: SessionPath, camera: CameraAt, report: PlayerReport
+) -> Response:
+    """Tell how the picture is. Every ten seconds is often enough, and only when something changed."""
+    session_id = door.watcher.opened_session(caller, camera, session)
+    if door.reported.get(session_id) is not None:
+        raise problem_error(_C.TOO_MANY_REQUESTS, "A report every ten seconds is enough.", LEAST_SECONDS)
+    door.reported.put(session_id, None, LEAST_SECONDS)
+    body = report.model_dump_json(by_alias=True)
+    await door.watcher.tell(caller, camera, session_id, ("POST", body, {"Content-Type": JSON}), "/report")
+    return Response(status_code=204)
