@@ -26,7 +26,7 @@ help: ## Show this text
 
 .PHONY: dev
 dev: setup web fanout ## Run everything in one process, without a cluster: test pattern and CAMERA=rtsp://... in a browser
-	@exec $(VENV)/bin/sightline dev $(if $(PORT),--port $(PORT)) $(if $(TOKEN),--token $(TOKEN)) $(if $(CAMERA),--camera camera=$(CAMERA)) $(if $(NO_OPEN),--no-open)
+	@exec $(VENV)/bin/sightline dev $(if $(PORT),--port $(PORT)) $(if $(TOKEN),--token $(TOKEN)) $(if $(CAMERA),--camera 'camera=$(CAMERA)') $(if $(NO_OPEN),--no-open)
 
 .PHONY: demo
 demo: setup web ## Install on a real cluster (CLUSTER=current|kind|local) and show the page's address
@@ -49,6 +49,10 @@ test: ## Everything that can run on this machine; says at its end what it left o
 .PHONY: bench
 bench: setup fanout ## Measure: the figures of docs/benchmarks.md
 	@exec $(PYTHON) -m tests.bench
+
+.PHONY: bench-scale
+bench-scale: setup cluster-build ## Measure the operator with 10,000 cameras on a real API server (CAMERAS=500 for a look)
+	@exec $(PYTHON) -m tests.bench.scale $(if $(CAMERAS),--cameras $(CAMERAS))
 
 .PHONY: fuzz
 fuzz: setup ## Throw a million mutated inputs at everything that reads untrusted bytes (INPUTS=, FOR=seconds, TARGET=)

@@ -150,8 +150,9 @@ def _install(target: Target) -> None:
     ]
     try:
         run(target.command(helm, *release, *settings, "--wait", "--timeout=120s"))
-    except ClusterError:
-        # helm says that it waited in vain, not for what; the pods know.
+    except ClusterError as error:
+        # Where helm has waited in vain it does not say for what; the pods know.
+        say(str(error))
         say(target.kubectl("get", "pods", f"--namespace={NAMESPACE}"))
         selector = "--selector=app.kubernetes.io/name=sightline"
         say(target.kubectl("logs", f"--namespace={NAMESPACE}", selector, "--prefix", "--tail=5"))

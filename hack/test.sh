@@ -11,9 +11,10 @@ say() { printf '\033[1m==> %s\033[0m\n' "$*"; }
 took() { say "$1: $((SECONDS - started)) s"; started=$SECONDS; }
 started=$SECONDS
 
-# What the tests themselves want from Debian: a browser, and an RTSP camera that we did not write.
+# What the tests themselves want from Debian: a browser, an RTSP camera and a TURN server that we did not write.
 test_packages=(chromium python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good
-    gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-nice gir1.2-gst-plugins-bad-1.0)
+    gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-nice gir1.2-gst-plugins-bad-1.0
+    coturn)
 
 is_debian_root() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
 

@@ -18,6 +18,7 @@ TOOLS = {
     "go2rtc": toolchain.go2rtc,
     "helm": toolchain.helm,
     "kubectl": toolchain.kubectl,
+    "kwok": toolchain.kwok,
     "mediamtx": toolchain.mediamtx,
 }
 

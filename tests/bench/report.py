@@ -16,6 +16,7 @@ _INTRODUCTION = f"""# Benchmarks
 
 Written by `make bench` (`python -m tests.bench`), which also builds or installs the servers that it compares with.
 Nothing here is typed by hand; each section names the command that measures it alone.
+The operator has a benchmark of its own, `make bench-scale`.
 
 One machine, loopback only, everything side by side: single values move by some 15 %, ratios by less. On a real network
 card part of the kernel's share is replaced by the driver's.
@@ -26,7 +27,8 @@ card part of the kernel's share is replaced by the driver's.
   {clip.BIT_RATE / 1e6:g} Mbit/s, a key frame every {clip.GOP / clip.RATE:g} s, some 436 packets/s. A synthetic camera
   sends it by RTSP over TCP (to Janus as RTP over UDP, which is what it takes) and logs when each frame left.
 * **Cores**: the server is on core 0, camera and viewers are on core 1; nothing else should run. As root all is in a
-  network namespace of its own, away from the machine's firewall and connection tracking.
+  network namespace of its own, away from the machine's firewall and connection tracking. Sightline runs with the
+  packages of its agent's image and no others.
 * **Viewers** are real ICE and DTLS sessions (aiortc) with SRTP AES-128-GCM for all servers. After the handshake a
   native receiver drains their sockets every 2 ms and counts packets, bytes and sequence gaps; each viewer sends one
   receiver report per second. Buffers are 8 MB and the kernel's drop counters are read. One more viewer stays plain
@@ -87,6 +89,14 @@ def _page(recorded: dict[str, Any], series: dict[str, Any]) -> Iterator[str]:
         yield "\n## First frame in Chromium\n"
         yield from _origin(recorded["chromium"])
         yield from _chromium(series["chromium"])
+    if "loss" in recorded:
+        yield "\n## Packet loss in Chromium\n"
+        yield from _origin(recorded["loss"])
+        yield from _loss(series["loss"])
+    if "outage" in recorded:
+        yield "\n## A camera that goes away\n"
+        yield from _origin(recorded["outage"])
+        yield from _outage(series["outage"])
     if "embedded" in recorded:
         yield "\n## Embedded mode in Chromium\n"
         yield from _origin(recorded["embedded"])
@@ -244,6 +254,45 @@ def _chromium(parts: list[Result]) -> Iterator[str]:
         spans = [_span([visit[name] for visit in visits]) for name in ("first", "live")]
         counts = [str(sum(visit[name] for visit in visits)) for name in ("lost", "nacks", "freezes")]
         yield f"| {part['gop']} s | {len(visits)} | {' | '.join([*spans, *counts])} |"
+
+
+def _loss(parts: list[Result]) -> Iterator[str]:
+    yield (
+        "1080p30, a key frame each two seconds, one viewer behind a relay that loses packets of both directions by"
+        " chance. Freezes are counted by the browser; the longest gap is between two pictures that were shown.\n"
+    )
+    yield (
+        "| lost | seconds | frames/s | freezes | frozen, s | longest gap, ms | NACK messages | PLI"
+        " | packets lost on the way | packets that came again |"
+    )
+    yield "|---|---|---|---|---|---|---|---|---|---|"
+    for part in parts:
+        note = " (the browser was starved)" if part["starved"] else ""
+        cells = [
+            f"{part['share']:.0%}{note}",
+            f"{part['seconds']:.0f}",
+            f"{part['decoded'] / part['seconds']:.1f}",
+            str(part["freezes"]),
+            f"{part['frozen']:.2f}",
+            f"{part['longest']:.0f}",
+            str(part["nacks"]),
+            str(part["plis"]),
+            f"{part['dropped']} of {part['sent']}",
+            str(part["again"]),
+        ]
+        yield f"| {' | '.join(cells)} |"
+
+
+def _outage(parts: list[Result]) -> Iterator[str]:
+    yield (
+        "The camera's connections end and its port is closed; later it listens there again. The viewer keeps its one"
+        " connection.\n"
+    )
+    yield "| away, s | first picture after its return, s | frames/s then | offers sent | connection |"
+    yield "|---|---|---|---|---|"
+    for part in parts:
+        cells = [f"{part['away']:.0f}", f"{part['back']:.2f}", f"{part['fps']:.1f}", str(part["posts"]), part["state"]]
+        yield f"| {' | '.join(cells)} |"
 
 
 def _span(values: Sequence[float]) -> str:

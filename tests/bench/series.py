@@ -4,16 +4,17 @@ Servers take turns inside each round, and each round begins with another one, so
 falls on all of them alike.
 """
 
+import asyncio
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from playwright.async_api import Error as PlaywrightError
 
-from tests.bench import first_frame
+from tests.bench import first_frame, troubles
 from tests.bench.runs import running
 from tests.bench.servers import BenchError, Server
 
@@ -35,15 +36,34 @@ class Plan:
     first_frames: int
     """Joins per server and round."""
     churn: int
+    churn_after: float = 20.0
+    """Seconds with one viewer before others come: until the packets kept for repair are as many as they may be (8192,
+    18 s of the clip), so that what fills up with time is not taken for what joins leave behind."""
     load: tuple[int, ...] = _LOAD
     load_seconds: float = _LOAD_SECONDS
     embedded_rounds: int = 2
     chromium: tuple[tuple[int, int], ...] = ((2, 8), (10, 6))
     """Seconds of the camera's group of pictures, and how many visits."""
+    losses: tuple[float, ...] = (0.0, 0.01, 0.05)
+    """Shares of packets that get lost between agent and browser."""
+    loss_seconds: float = 20.0
+    outages: tuple[float, ...] = (30.0, 30.0, 30.0)
+    """Seconds for which the camera is away."""
 
 
 FULL = Plan(rounds=3, viewers=(1, 8, 32, 96), seconds=3.0, first_frames=3, churn=2000)
-QUICK = Plan(rounds=1, viewers=(1, 32), seconds=2.0, first_frames=2, churn=100, load=(128,), load_seconds=2.0)
+QUICK = Plan(
+    rounds=1,
+    viewers=(1, 32),
+    seconds=2.0,
+    first_frames=2,
+    churn=100,
+    churn_after=2.0,
+    load=(128,),
+    load_seconds=2.0,
+    loss_seconds=6.0,
+    outages=(5.0,),
+)
 
 
 async def servers(plan: Plan, wanted: Sequence[Server], clip: Path) -> list[Result]:
@@ -97,6 +117,7 @@ async def churn(plan: Plan, wanted: Sequence[Server], clip: Path) -> list[Result
         try:
             async with running(server, clip) as started:
                 await started.ask("join", to=1)
+                await asyncio.sleep(plan.churn_after)
                 result = await started.ask("churn", count=plan.churn)
                 found.append({"server": server.name, **result})
                 memory = ", ".join(f"{value:.1f}" for value in result["memory_mb"])
@@ -122,6 +143,27 @@ async def chromium(plan: Plan, _wanted: Sequence[Server], clip: Path) -> list[Re
         times = ", ".join(f"{visit.first:.0f}" for visit in visits)
         print(f"  key frames each {gop} s, first frame, ms: {times}", flush=True)
     return found
+
+
+async def loss(plan: Plan, _wanted: Sequence[Server], clip: Path) -> list[Result]:
+    """A browser behind a bad network."""
+    return await _in_chromium(lambda units: troubles.loss(units, plan.losses, plan.loss_seconds), clip)
+
+
+async def outage(plan: Plan, _wanted: Sequence[Server], clip: Path) -> list[Result]:
+    """A browser whose camera goes away and comes back."""
+    return await _in_chromium(lambda units: troubles.outage(units, plan.outages), clip)
+
+
+async def _in_chromium(measure: Callable[[troubles.Units], Awaitable[list[Result]]], clip: Path) -> list[Result]:
+    if not shutil.which("chromium"):
+        print("  left out: it needs Chromium (apt-get install chromium)")
+        return []
+    try:
+        return await measure(first_frame.access_units(clip.parent, 2))
+    except PlaywrightError as error:
+        print(f"  {error}", flush=True)
+        return []
 
 
 def say_step(server: Server, step: Result) -> None:

@@ -3,6 +3,8 @@
 A server is a process pinned to one core. It dies with us, whatever happens to us (PR_SET_PDEATHSIG by setpriv).
 """
 
+import hashlib
+import importlib.util
 import os
 import socket
 import subprocess
@@ -15,7 +17,7 @@ from pathlib import Path
 
 from hack.cluster import packages, toolchain
 from hack.cluster.errors import ClusterError
-from hack.cluster.paths import build_dir
+from hack.cluster.paths import ROOT, build_dir
 from tests.bench import receiver
 
 HERE = Path(__file__).parent
@@ -122,17 +124,40 @@ def await_port(child: subprocess.Popen[bytes], port: int, log: Path) -> None:
 
 def _sightline(fanout: str, environment: Mapping[str, str]) -> Prepare:
     def prepare(_folder: Path, ports: Ports) -> Launch:
-        program = Path(sys.executable).with_name("sightline-agent")
         source = f"rtsp://127.0.0.1:{ports.rtsp}/camera"
         options = ["--port", str(ports.http), "--udp-port", str(ports.media), "--idle-timeout", "3600"]
+        options += ["--standalone", "--source", source, "--max-viewers", _NO_LIMIT]
         return Launch(
-            [program, "--standalone", "--source", source, *options, "--max-viewers", _NO_LIMIT],
+            [_agent_python(), "-m", "sightline_agent", *options],
             whep=f"http://127.0.0.1:{ports.http}/whep",
             environment={**environment, "NO_COLOR": "1"},
             says=f"implementation\\W+{fanout}",
         )
 
     return prepare
+
+
+def _agent_python() -> Path:
+    """An interpreter that has what the agent's image has, and the sources. Packages of development change what a
+    process loads: structlog takes in rich where it finds it, 4 MB."""
+    requirements = ROOT / "requirements" / "agent.txt"
+    native = importlib.util.find_spec("sightline_fanout")
+    parts = [requirements.read_bytes(), sys.version.encode(), str(native and native.origin).encode()]
+    environment = build_dir() / "bench" / "agents" / hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+    python = environment / "bin" / "python"
+    if (environment / "complete").exists():
+        return python
+    install = ["uv", "pip", "install", "-q", "--python", python, "--require-hashes", "-r", requirements]
+    for command in (["uv", "venv", "-q", "--clear", "--python", sys.executable, environment], install):
+        done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise BenchError(f"the agent's environment cannot be made: {done.stderr[-500:]}")
+    [packages_] = environment.glob("lib/python*/site-packages")
+    (packages_ / "sources.pth").write_text(f"{ROOT / 'agents/src'}\n{ROOT / 'model/src'}\n")
+    if native is not None and native.origin is not None:
+        (packages_ / "sightline_fanout").symlink_to(Path(native.origin).parent)
+    (environment / "complete").touch()
+    return python
 
 
 def _mediamtx(folder: Path, ports: Ports) -> Launch:
@@ -258,7 +283,7 @@ def usable(wanted: Sequence[Server], folder: Path) -> tuple[list[Server], dict[s
     for server in wanted:
         try:
             server.prepare(folder, free_ports())
-        except (ClusterError, receiver.ReceiverError, StopIteration) as error:
+        except (BenchError, ClusterError, receiver.ReceiverError, StopIteration) as error:
             missing[server.title] = str(error).splitlines()[0] if str(error) else "its plugins are not there"
         else:
             found.append(server)

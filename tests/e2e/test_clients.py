@@ -76,8 +76,8 @@ def tool(build: Callable[[], Path]) -> Path:
         pytest.skip(f"cannot be built here: {error}")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
+def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    with socket.socket(type=kind) as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import recording
+from tests.helpers.agent import standalone
 from tests.helpers.browser import Player, new_page
 from tests.helpers.dev import TOKEN, running
 from tests.helpers.rtsp_camera import rtsp_camera
@@ -46,6 +48,19 @@ async def test_a_camera_with_a_password_plays_and_the_password_is_nowhere(tmp_pa
     logs = [path.read_text() for path in tmp_path.rglob("*.log")]
     assert logs
     assert [text for text in logs if PASSWORD in text] == []
+
+
+async def test_cameras_of_other_kinds(tmp_path: Path) -> None:
+    clip = recording.clip(tmp_path / "clip.mp4", frames=50)
+    async with standalone() as upstream:
+        cameras = ("--camera", f"up={upstream.whep}", "--camera", f"clip={clip}")
+        async with running(tmp_path, *cameras) as dev, new_page() as page:
+            player = Player(page)
+            for name, width in (("up", 640), ("clip", recording.WIDTH)):
+                await player.open(dev.url, TOKEN, f"default/{name}")
+                await player.wait_for("playing")
+                assert (await player.picture()).width == width
+                await page.goto("about:blank")
 
 
 async def test_a_wrong_password_is_told_in_the_player(tmp_path: Path) -> None:

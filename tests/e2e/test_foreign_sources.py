@@ -11,6 +11,7 @@ import pytest
 
 from hack.cluster import toolchain
 from hack.cluster.errors import ClusterError
+from sightline_agent.sources import http
 from sightline_agent.sources.base import Source, SourceError
 from sightline_agent.sources.credentials import Credentials
 from sightline_agent.sources.factory import source_factory
@@ -46,7 +47,7 @@ def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
 
 
 @asynccontextmanager
-async def mediamtx(source: str, folder: Path) -> AsyncIterator[MediaMtx]:
+async def mediamtx(source: str, folder: Path, hls: str = "fmp4") -> AsyncIterator[MediaMtx]:
     try:
         program = toolchain.mediamtx()
     except ClusterError as error:
@@ -54,7 +55,7 @@ async def mediamtx(source: str, folder: Path) -> AsyncIterator[MediaMtx]:
     server = MediaMtx(free_port(), free_port(), free_port())
     off = "\n".join(f"{name}: no" for name in ("rtsp", "srt", "moq", "api"))
     (folder / "mediamtx.yml").write_text(
-        f"{off}\nrtmpAddress: 127.0.0.1:{server.rtmp}\nhlsAddress: 127.0.0.1:{server.hls}\nhlsVariant: fmp4\n"
+        f"{off}\nrtmpAddress: 127.0.0.1:{server.rtmp}\nhlsAddress: 127.0.0.1:{server.hls}\nhlsVariant: {hls}\n"
         f"webrtcAddress: 127.0.0.1:{server.webrtc}\n"
         f"webrtcLocalUDPAddress: 127.0.0.1:{free_port(socket.SOCK_DGRAM)}\n"
         "authInternalUsers:\n- {user: any, permissions: [{action: read, path: open}, {action: read, path: empty}]}\n"
@@ -76,12 +77,12 @@ def make(text: str, credentials: Credentials | None = None) -> Source:
     return source_factory(lambda: credentials)(parse_source(text)[0])
 
 
-async def frames(text: str, credentials: Credentials | None = None) -> Recorder:
+async def frames(text: str, credentials: Credentials | None = None, count: int = FRAMES) -> Recorder:
     """So many frames, as soon as the server has the stream."""
     async with asyncio.timeout(PATIENCE):
         while True:
-            recorder = Recorder(10 * FRAMES)
-            recorder.on_chunk = lambda _, here=recorder: here.full.set() if len(here.stamps) > FRAMES else None  # type: ignore[misc]
+            recorder = Recorder(10 * count)
+            recorder.on_chunk = lambda _, here=recorder: here.full.set() if len(here.stamps) > count else None  # type: ignore[misc]
             try:
                 await record(make(text, credentials), recorder)
             except SourceError:
@@ -110,3 +111,20 @@ async def test_rtmp_hls_and_whep(tmp_path: Path) -> None:
             "hls": SourceReason.NOT_FOUND,
             "whep": SourceReason.NOT_FOUND,
         }
+
+
+async def test_low_latency_hls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Part by part: the server is asked for the next one before it is there."""
+    asked: list[str] = []
+    fetch = http.fetch
+
+    async def spy(request: http.Request) -> http.Response:
+        asked.append(request.url)
+        return await fetch(request)
+
+    monkeypatch.setattr(http, "fetch", spy)
+    async with standalone() as agent, mediamtx(agent.whep.replace("http", "whep", 1), tmp_path, "lowLatency") as server:
+        recorder = await frames(server.address("hls", "open"), count=6 * FRAMES)
+    assert set(decode(recorder.chunks)) == {(640, 360)}
+    assert recorder.steps == {3000}
+    assert sum("_HLS_part=" in url for url in asked) > 3

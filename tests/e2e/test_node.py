@@ -216,7 +216,7 @@ async def failing_source(demo: Demo, kind: str) -> tuple[Any, dict[str, Any], st
         context = rtsp_camera(demo.host, "--user", "u", "--password", "right")
         return context, {"credentialsRef": {"name": "wrong"}}, "AuthenticationFailed"
     if kind == "h265":
-        return rtsp_camera(demo.host, "--codec", "h265"), {}, "CodecUnsupported"
+        return rtsp_camera(demo.host, "--codec", "h265"), {}, "CodecUnsupported"  # with transcode: Never
     return None, {}, {"unreachable": "Unreachable", "no-frames": "NoFrames"}[kind]
 
 
@@ -233,7 +233,7 @@ async def test_a_camera_that_fails_says_why_everywhere(demo: Demo, kind: str) ->
     )
     context, extra, reason = await failing_source(demo, kind)
     async with demo.source(context, kind) as url, new_page() as page:
-        demo.kubectl.apply(camera_manifest(kind, {"rtsp": {"url": url, **extra}}))
+        demo.kubectl.apply(camera_manifest(kind, {"rtsp": {"url": url, **extra}}, transcode="Never"))
         seen = await until(
             demo,
             "camera",

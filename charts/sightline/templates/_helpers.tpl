@@ -122,6 +122,7 @@ resources:
 {{- $oidc = append $oidc $issuer }}
 {{- end }}
 {{- $config := dict
+      "namespaces" .Values.watchNamespaces
       "oidc" $oidc
       "kubernetes" $api.kubernetes
       "dev_mode" $api.dev.enabled

@@ -30,7 +30,10 @@ def dev(
     port: Annotated[int, typer.Option(help="Port of the page and the API on 127.0.0.1; 0 draws one.")] = 8000,
     token: Annotated[str, typer.Option(help="Token to sign in with; drawn at random when empty.")] = "",
     camera: Annotated[
-        list[str] | None, typer.Option(help="NAME=URL of a camera to add (rtsp://..., a file path); repeatable.")
+        list[str] | None,
+        typer.Option(
+            help="NAME=URL of a camera to add: rtsp(s), rtmp(s), whep(s) or http(s), a file, or test; repeatable."
+        ),
     ] = None,
     open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
     state: Annotated[Path | None, typer.Option(help="Folder for logs and agents' files; temporary when empty.")] = None,

@@ -189,7 +189,8 @@ def _log_to(file: Path) -> None:
     """Everything that the parts log goes to one file; the terminal is for people."""
     configure_logging("json")
     root = logging.getLogger()
-    formatter = root.handlers[0].formatter
+    to_terminal = root.handlers[0]
     handler = logging.FileHandler(file)
-    handler.setFormatter(formatter)
+    handler.setFormatter(to_terminal.formatter)
+    handler.filters[:] = to_terminal.filters
     root.handlers[:] = [handler]

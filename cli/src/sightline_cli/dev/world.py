@@ -6,12 +6,14 @@ demands.
 
 import base64
 import re
-from dataclasses import dataclass, field
-from urllib.parse import unquote, urlsplit, urlunsplit
+from dataclasses import dataclass
 
+from sightline_agent.sources.address import AddressError, parse_address
+from sightline_agent.sources.credentials import Credentials
 from sightline_kube.cluster import Obj
 from sightline_model import names
 from sightline_model.base import API_VERSION, MAX_CAMERA_NAME, NAME_PATTERN
+from sightline_model.camera import Source
 
 NAMESPACE = "default"
 USER = "developer"
@@ -19,12 +21,11 @@ USER = "developer"
 
 @dataclass(frozen=True, slots=True)
 class DevCamera:
-    """A camera that the user named; user name and password stay out of its repr."""
+    """A camera that the user named; credentials stay out of its repr."""
 
     name: str
-    url: str
-    username: str = field(default="", repr=False)
-    password: str = field(default="", repr=False)
+    source: Source
+    credentials: Credentials | None = None
 
 
 def parse_camera(text: str) -> DevCamera:
@@ -33,15 +34,12 @@ def parse_camera(text: str) -> DevCamera:
     if not separator or "://" in name:
         name, url = "camera", text
     if not re.match(NAME_PATTERN, name) or len(name) > MAX_CAMERA_NAME:
-        raise ValueError(f"{name!r} is no camera name: lower-case letters, digits and '-', {MAX_CAMERA_NAME} at most")
-    if url.startswith("/"):
-        return DevCamera(name, url)
-    parts = urlsplit(url)
-    if parts.scheme not in {"rtsp", "http", "https"} or not parts.hostname:
-        raise ValueError(f"camera {name}: give rtsp://host/path, http(s)://host/file.mp4 or /path/to/file")
-    host = parts.netloc.rpartition("@")[2]
-    clean = urlunsplit((parts.scheme, host, parts.path, parts.query, ""))
-    return DevCamera(name, clean, unquote(parts.username or ""), unquote(parts.password or ""))
+        raise ValueError(f"a camera's name has lower-case letters, digits and '-', {MAX_CAMERA_NAME} at most")
+    try:
+        source, credentials = parse_address(url)
+    except AddressError as error:
+        raise ValueError(f"camera {name}: {error}") from None
+    return DevCamera(name, source, credentials)
 
 
 def default_class() -> Obj:
@@ -59,21 +57,20 @@ def objects(cameras: tuple[DevCamera, ...]) -> list[Obj]:
     pattern = _camera("test-pattern", {"testPattern": {"text": "Sightline"}}, "Test pattern")
     made = [default_class(), pattern]
     for camera in cameras:
-        if camera.username:
-            made.append(_credentials(camera))
+        if camera.credentials is not None:
+            made.append(_secret(camera.name, camera.credentials))
         made.append(_camera(camera.name, _source(camera), camera.name))
     return made
 
 
 def _source(camera: DevCamera) -> Obj:
-    if camera.url.startswith("/"):
-        return {"file": {"path": camera.url}}
-    if not camera.url.startswith("rtsp://"):
-        return {"file": {"url": camera.url}}
-    rtsp: Obj = {"url": camera.url}
-    if camera.username:
-        rtsp["credentialsRef"] = {"name": f"{camera.name}-credentials"}
-    return {"rtsp": rtsp}
+    """As a person would write it: without the defaults."""
+    source = camera.source.model_dump(mode="json", exclude_unset=True)
+    if camera.credentials is None:
+        return source
+    ((kind, described),) = source.items()
+    reference = "tokenRef" if camera.credentials.token else "credentialsRef"
+    return {kind: {**described, reference: {"name": _secret_name(camera.name)}}}
 
 
 def _camera(name: str, source: Obj, title: str) -> Obj:
@@ -85,12 +82,16 @@ def _camera(name: str, source: Obj, title: str) -> Obj:
     }
 
 
-def _credentials(camera: DevCamera) -> Obj:
-    data = {"username": camera.username, "password": camera.password}
+def _secret(camera: str, credentials: Credentials) -> Obj:
+    given = {"username": credentials.username, "password": credentials.password, "token": credentials.token}
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": f"{camera.name}-credentials", "namespace": NAMESPACE},
+        "metadata": {"name": _secret_name(camera), "namespace": NAMESPACE},
         "type": "Opaque",
-        "data": {key: base64.b64encode(value.encode()).decode() for key, value in data.items()},
+        "data": {key: base64.b64encode(value.encode()).decode() for key, value in given.items() if value},
     }
+
+
+def _secret_name(camera: str) -> str:
+    return f"{camera}-credentials"

@@ -1,0 +1,77 @@
+"""A bad network between the agent and real Chromium: what is lost comes again, and the picture goes on."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tests.helpers.agent import standalone
+from tests.helpers.browser import new_page
+from tests.helpers.clip import RATE, encoded
+from tests.helpers.lossy_relay import LossyRelay, lossy_relay
+from tests.helpers.rtsp_server import Habits, serve
+from tests.helpers.whep_page import WhepPage, Window
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
+
+SECONDS = 20.0
+CLIP = (960, 540, 4, 2 * RATE, 2_000_000)
+TRIES = 3
+
+
+@asynccontextmanager
+async def viewer() -> AsyncIterator[tuple[WhepPage, LossyRelay]]:
+    """A browser that watches a camera with a key frame each two seconds, through a relay that still loses nothing."""
+    habits = Habits(sets_in_sdp=False, fps=RATE, access_units=encoded(*CLIP))
+    async with (
+        serve(habits) as camera,
+        standalone(camera.url) as agent,
+        lossy_relay(agent.media_port) as relay,
+        new_page() as page,
+    ):
+        await relay.divert_page(page)
+        viewer = WhepPage(page)
+        await viewer.join(f"http://127.0.0.1:{agent.port}")
+        yield viewer, relay
+
+
+async def watch(page: WhepPage, relay: LossyRelay, loss: float) -> Window:
+    """A window in which the browser got to run; on a machine that is busy with other things the third one counts."""
+    relay.down.loss = relay.up.loss = loss
+    for _ in range(TRIES - 1):
+        window = await page.watch(SECONDS)
+        if not window.starved:
+            return window
+    return await page.watch(SECONDS)
+
+
+async def test_one_percent_is_not_seen() -> None:
+    async with viewer() as (page, relay):
+        window = await watch(page, relay, 0.01)
+        assert relay.down.lost > 20
+    assert window.nacks > 0
+    assert window.freezes == 0
+    assert window.decoded > 0.98 * RATE * SECONDS
+
+
+async def test_five_percent_is_recovered_from() -> None:
+    async with viewer() as (page, relay):
+        window = await watch(page, relay, 0.05)
+        assert relay.down.lost > 100
+        assert window.decoded > 0.9 * RATE * SECONDS
+        assert window.longest < 2000
+        assert (window.state, window.posts) == ("connected", 1)
+        relay.down.loss = relay.up.loss = 0.0
+        assert (await page.watch(3.0)).decoded > 2.5 * RATE
+
+
+async def test_a_network_that_was_away_for_some_seconds_comes_back_without_a_new_offer() -> None:
+    async with viewer() as (page, relay):
+        relay.cut()
+        gone = await page.watch(4.0)
+        assert gone.decoded < RATE
+        relay.cut(False)
+        await page.next_picture(3.0)
+        back = await page.watch(3.0)
+        assert back.decoded > 2.5 * RATE
+        assert (back.state, back.posts) == ("connected", 1)

@@ -1,0 +1,106 @@
+"""Cameras that browsers cannot play, in real Chromium: B-frames, interlaced pictures and H.265, by a transcoder."""
+
+import asyncio
+import itertools
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sightline_model.reasons import SourceReason
+from tests.helpers.agent import standalone
+from tests.helpers.browser import Player, new_page
+from tests.helpers.coded import B_FRAMES, H265_B_FRAMES, clip
+from tests.helpers.dev import TOKEN, Dev, running
+from tests.helpers.rtsp_camera import rtsp_camera
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+
+HOST = "127.0.0.1"
+SMALL = ("--size", "640x360", "--fps", "15")
+HIGH = ("--profile", "high")
+GST_VIEWER = Path(__file__).parents[1] / "helpers/gst_viewer.py"
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def transcoders(dev: Dev) -> list[int]:
+    """Process ids of all transcoders."""
+    found = [child for agent in dev.agents() for child in children(agent)]
+    return [pid for pid in found if b"sightline_agent.transcode" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+async def until_none(dev: Dev) -> None:
+    async with asyncio.timeout(20):
+        while transcoders(dev):
+            await asyncio.sleep(0.1)
+
+
+def rising(shown: list[tuple[int, int]]) -> bool:
+    """No picture goes back. Some may be left out, and the page may read one twice: it reads what is shown by then."""
+    return all((after - before) % 10 in range(6) for (_, before), (_, after) in itertools.pairwise(shown))
+
+
+async def test_pictures_are_shown_in_their_order(tmp_path: Path) -> None:
+    kinds = {"b-frames": B_FRAMES, "h265": H265_B_FRAMES}
+    options = [
+        word
+        for name, kind in kinds.items()
+        for word in ("--camera", f"{name}={clip(tmp_path / f'{name}.mp4', kind, size=(640, 360))}")
+    ]
+    async with running(tmp_path, *options) as dev, new_page() as page:
+        player = Player(page)
+        for name in kinds:
+            await player.open(dev.url, TOKEN, f"default/{name}")
+            await player.wait_for("playing")
+            assert await player.frames_during(3.0) >= 75
+            shown = await player.digits(60)
+            assert rising(shown), shown
+            await page.goto("about:blank")
+            await until_none(dev)
+
+
+async def test_foreign_cameras_are_shown_and_share_one_transcoder(tmp_path: Path) -> None:
+    async with (
+        rtsp_camera(HOST, "--b-frames", *HIGH, *SMALL) as b_frames,
+        rtsp_camera(HOST, "--interlaced", *HIGH, *SMALL) as interlaced,
+        rtsp_camera(HOST, "--codec", "h265", *SMALL) as h265,
+    ):
+        cameras = {"b-frames": b_frames, "interlaced": interlaced, "h265": h265}
+        options = [word for name, camera in cameras.items() for word in ("--camera", f"{name}={camera.url}")]
+        async with running(tmp_path, *options) as dev, new_page() as page, new_page() as other:
+            player, second = Player(page), Player(other)
+            for name in cameras:
+                await player.open(dev.url, TOKEN, f"default/{name}")
+                await player.wait_for("playing")
+                await second.open(dev.url, TOKEN, f"default/{name}")
+                await second.wait_for("playing")
+                assert min(await asyncio.gather(player.frames_during(3.0), second.frames_during(3.0))) >= 38
+                picture = await player.picture()
+                assert (picture.width, picture.height) == (640, 360)
+                assert len(transcoders(dev)) == 1
+                await page.goto("about:blank")
+                assert await second.frames_during(1.0) >= 12
+                await other.goto("about:blank")
+                await until_none(dev)
+
+
+async def test_h265_passes_through_to_who_offers_it() -> None:
+    if shutil.which("gst-inspect-1.0") is None:
+        pytest.skip("GStreamer is not installed here")
+    async with rtsp_camera(HOST, "--codec", "h265", *SMALL) as camera, standalone(camera.url) as agent:
+        viewers = []
+        for codec in ("h265", "h264"):
+            viewer = await asyncio.create_subprocess_exec(
+                *("/usr/bin/python3", str(GST_VIEWER), "--codec", codec, "--frames", "45", agent.whep),
+                stdout=asyncio.subprocess.PIPE,
+            )
+            told, _ = await viewer.communicate()
+            viewers.append(json.loads(told))
+            assert bool(children(agent.process.pid)) == (codec == "h264")
+        assert viewers == [{"frames": 45, "size": "640x360", "hungUp": 200}] * 2
+        report = await agent.report()
+        assert (report.source.reason, report.source.video_codec) == (SourceReason.STREAMING, "H265")
