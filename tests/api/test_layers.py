@@ -113,7 +113,8 @@ async def test_an_answer_that_is_none(world: World, answer: str) -> None:
 async def test_a_choice_that_is_none_goes_nowhere(world: World) -> None:
     layers = await layers_of(world)
     calls = len(world.agent.calls)
-    for body in ({"encodingId": ""}, {"encodingId": 7}, [], {"mediaId": "x" * 65}):
+    wrong: list[Any] = [{"encodingId": ""}, {"encodingId": 7}, [], {"mediaId": "x" * 65}]
+    for body in wrong:
         assert (await world.call("POST", layers, VIEWER, json=body)).json()["code"] == "invalid-request"
     assert len(world.agent.calls) == calls
 
