@@ -17,6 +17,7 @@ import os
 import platform
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -62,6 +63,8 @@ def main() -> None:
             _run_alone()
             return
         began = time.monotonic()
+        # Asked to end, it ends as by Ctrl-C: the control plane's parts have to be taken down.
+        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
         with tempfile.TemporaryDirectory(prefix="sightline-scale-") as folder:
             figures = asyncio.run(_measure(options, Path(folder)))
         figures["seconds"] = time.monotonic() - began
@@ -81,7 +84,7 @@ def _run_alone() -> None:
         sys.exit("make bench-scale needs root and unshare and ip (apt-get install util-linux iproute2)")
     again = [sys.executable, "-m", "tests.bench.scale", *sys.argv[1:]]
     shell = ["sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
-    command = ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", *shell, *again]
+    command = ["setpriv", "--pdeathsig", "TERM", "unshare", "--net", *shell, *again]
     if subprocess.run(command, env={**os.environ, INSIDE: "1"}).returncode:
         sys.exit("the measurement ended early")
 
