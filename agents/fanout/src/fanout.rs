@@ -4,8 +4,7 @@
 //! place of its own in the ring, and `catch_up` gives it a slice from there now and then. When that is, and where in the
 //! ring a group begins, the caller knows.
 //!
-//! `serve` is all the work per viewer and touches nothing but the viewers and the lane it is given: viewers can be
-//! divided among threads by giving each its part of the list and a lane of its own.
+//! `shards` serves the viewers, on several threads where there are many viewers and cores.
 
 #![forbid(unsafe_code)]
 
@@ -13,9 +12,10 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use crate::books::Books;
-use crate::lane::{Lane, Work};
+use crate::lane::Work;
 use crate::pace::Pace;
 use crate::ring::{Chunk, Ring};
+use crate::shards::Shards;
 use crate::stream::{Behind, Settings, State, Stream};
 use crate::turn::Turn;
 use crate::wire::{Errno, Method, Wire};
@@ -33,6 +33,9 @@ pub struct Limits {
     pub window: u64,
     /// Packets per segmented datagram.
     pub segments: u16,
+    /// How many threads may serve viewers, and how many viewers each must have to be worth it.
+    pub threads: usize,
+    pub shard_least: usize,
 }
 
 /// Counters over all viewers that were ever served.
@@ -73,7 +76,7 @@ pub struct FanOut {
     newest: (u32, f64),
     /// Of those who were adopted, per second.
     clock_rate: f64,
-    lane: Lane,
+    shards: Shards,
     totals: Totals,
 }
 
@@ -90,7 +93,7 @@ impl FanOut {
             behind: VecDeque::new(),
             newest: (0, 0.0),
             clock_rate: 0.0,
-            lane: Lane::default(),
+            shards: Shards::new(limits.threads, limits.shard_least),
             totals: Totals::default(),
         }
     }
@@ -102,7 +105,7 @@ impl FanOut {
 
     #[must_use]
     pub fn totals(&self) -> Totals {
-        Totals { octets: self.totals.octets + self.lane.octets, ..self.totals }
+        Totals { octets: self.totals.octets + self.shards.octets(), ..self.totals }
     }
 
     /// Whether anybody has to catch up.
@@ -182,7 +185,7 @@ impl FanOut {
         }
         self.newest = (chunk.timestamp, now);
         let work = Work { chunk, first, packets: 0..chunk.len(), segments: self.limits.segments };
-        self.method = serve(&work, wire, links, self.method, &mut self.lane, &mut self.streams);
+        self.method = self.shards.serve(&work, wire, links, self.method, &mut self.streams);
         let mut books =
             Books { limits: self.limits, newest: self.newest, totals: &mut self.totals, events: &mut events };
         for stream in &mut self.streams {
@@ -231,7 +234,7 @@ impl FanOut {
                 ring: &self.ring,
                 pace: &self.pace,
                 books: Books { limits, newest, totals: &mut self.totals, events: &mut events },
-                lane: &mut self.lane,
+                lane: self.shards.own(),
                 wire: &mut *wire,
                 method: &mut self.method,
                 segments: limits.segments,
@@ -289,39 +292,4 @@ impl FanOut {
 /// So many seconds on a clock of that rate.
 fn ticks(seconds: f64, clock_rate: f64) -> u32 {
     (seconds.max(0.0) * clock_rate).round() as i64 as u32
-}
-
-/// Builds and sends the chunk for each of these viewers; what became of it is in their `progress`.
-fn serve(
-    work: &Work<'_>,
-    wire: &mut dyn Wire,
-    links: usize,
-    mut method: Method,
-    lane: &mut Lane,
-    streams: &mut [Stream],
-) -> Method {
-    for link in 0..links {
-        let mut way = if wire.batches(link) { method } else { Method::Single };
-        for place in 0..streams.len() {
-            let stream = &mut streams[place];
-            if stream.link != link {
-                continue;
-            }
-            match stream.state {
-                State::Live => {}
-                State::Waiting if work.chunk.key => stream.start(work.first),
-                State::Waiting | State::Behind(_) | State::Failed => continue,
-            }
-            stream.progress.served = true;
-            lane.add(work, place, stream, way);
-            if lane.is_full() {
-                way = lane.flush(wire, link, way, streams);
-            }
-        }
-        way = lane.flush(wire, link, way, streams);
-        if wire.batches(link) {
-            method = way;
-        }
-    }
-    method
 }

@@ -10,6 +10,7 @@
 //! * `ring`: the last packets as plaintext, for all viewers.
 //! * `stream`: one viewer's numbers, keys and counters.
 //! * `lane`: the buffer in which packets are built, and the way from there to the wire.
+//! * `shards`: a chunk for all viewers, on several threads where that pays.
 //! * `fanout`: all viewers; `books`: what is counted about them.
 //! * `turn`: a slice for a viewer who is behind the stream; `pace`: how large.
 //! * `receive`: what viewers send while nothing changes; `check`, `srtcp` and `feedback` read it.
@@ -29,6 +30,7 @@ mod python;
 mod python_receive;
 pub mod receive;
 pub mod ring;
+pub mod shards;
 pub mod srtcp;
 pub mod srtp;
 pub mod stream;

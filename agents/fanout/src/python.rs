@@ -18,7 +18,7 @@ use crate::stream::{Rtx, Settings, Stream};
 use crate::wire::{Errno, Message, Method, Sockets, Wire};
 
 /// Grows with each change that the Python side has to know.
-const INTERFACE: u32 = 5;
+const INTERFACE: u32 = 6;
 
 #[derive(FromPyObject)]
 struct PyLimits {
@@ -29,6 +29,8 @@ struct PyLimits {
     resend_share: f64,
     window: u64,
     segments: u16,
+    threads: usize,
+    shard_least: usize,
 }
 
 #[derive(FromPyObject)]
@@ -103,6 +105,11 @@ impl Wire for Outlets {
         matches!(self.links.get(link), Some(Link::Descriptor(_)))
     }
 
+    fn fork(&self) -> Option<Box<dyn Wire + Send>> {
+        let only_sockets = self.links.iter().all(|link| matches!(link, Link::Descriptor(_)));
+        only_sockets.then(|| self.sockets.fork()).flatten()
+    }
+
     fn send_many(&mut self, link: usize, buffer: &[u8], messages: &[Message]) -> Result<usize, Errno> {
         self.sockets.send_many(link, buffer, messages)
     }
@@ -160,6 +167,8 @@ impl FanOut {
             resend_share: limits.resend_share,
             window: limits.window,
             segments: limits.segments,
+            threads: limits.threads,
+            shard_least: limits.shard_least,
         };
         let pace = Pace {
             rate: pace.rate,

@@ -52,6 +52,11 @@ pub trait Wire {
     /// Whether a link takes batches and segments; otherwise it gets packets one by one.
     fn batches(&self, link: usize) -> bool;
 
+    /// The same links for another thread; None where only one may send.
+    fn fork(&self) -> Option<Box<dyn Wire + Send>> {
+        None
+    }
+
     /// Sends the first of these messages; how many were taken, at least one.
     ///
     /// # Errors
@@ -126,6 +131,7 @@ fn loopback() -> Option<(UdpSocket, UdpSocket)> {
 }
 
 /// UDP sockets, by their descriptors.
+#[derive(Clone)]
 pub struct Sockets(pub Vec<RawFd>);
 
 impl Sockets {
@@ -137,6 +143,10 @@ impl Sockets {
 impl Wire for Sockets {
     fn batches(&self, _link: usize) -> bool {
         true
+    }
+
+    fn fork(&self) -> Option<Box<dyn Wire + Send>> {
+        Some(Box::new(self.clone()))
     }
 
     fn send_many(&mut self, link: usize, buffer: &[u8], messages: &[Message]) -> Result<usize, Errno> {

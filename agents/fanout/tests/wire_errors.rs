@@ -1,9 +1,11 @@
-//! What the fan-out does when the kernel refuses, on a wire that refuses by plan.
+//! What the fan-out does with the wire: when the kernel refuses, by plan, and on several threads.
 //!
 //! Packets are looked at as they are on the wire: numbers and sizes are in clear.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::thread::{self, ThreadId};
 
 use sightline_fanout::fanout::{Events, FanOut, Limits, TooLong};
 use sightline_fanout::pace::Pace;
@@ -20,6 +22,8 @@ const LIMITS: Limits = Limits {
     resend_share: 0.5,
     window: 32,
     segments: 8,
+    threads: 1,
+    shard_least: 1,
 };
 
 const PACE: Pace = Pace {
@@ -375,4 +379,58 @@ fn numbers_run_out_in_the_middle_of_a_burst() {
     assert_eq!(indices(&wire), [1, 2]);
     assert_eq!(fanout.totals().dropped, 2);
     assert!(!fanout.burst(handle, 0, 0.0));
+}
+
+/// Notes which thread sent how many packets to whom.
+#[derive(Clone, Default)]
+struct Threads(Arc<Mutex<Vec<(SocketAddr, ThreadId, u16)>>>);
+
+impl Wire for Threads {
+    fn batches(&self, _link: usize) -> bool {
+        true
+    }
+
+    fn fork(&self) -> Option<Box<dyn Wire + Send>> {
+        Some(Box::new(self.clone()))
+    }
+
+    fn send_many(&mut self, _link: usize, _buffer: &[u8], messages: &[Message]) -> Result<usize, Errno> {
+        let me = thread::current().id();
+        self.0.lock().unwrap().extend(messages.iter().map(|message| (message.address, me, message.packets)));
+        Ok(messages.len())
+    }
+
+    fn send_one(&mut self, _link: usize, _packet: &[u8], _address: &SocketAddr) -> Result<(), Errno> {
+        Err(Errno(libc::EIO))
+    }
+}
+
+#[test]
+fn many_viewers_are_divided_among_threads() {
+    for (viewers, threads) in [(1, 1), (7, 1), (8, 2), (11, 2), (12, 3), (50, 3)] {
+        let mut wire = Threads::default();
+        let mut fanout = FanOut::new(Limits { threads: 3, shard_least: 4, ..LIMITS }, PACE, Method::Segments);
+        for port in 1..=viewers {
+            fanout.add(settings(port, u64::from(port)));
+        }
+        let events = fanout.send(&mut wire, 1, chunk(&[100, 100, 50], true), 0.0).unwrap();
+        assert_eq!(events.started.len(), usize::from(viewers));
+        assert_eq!(fanout.totals().packets, 3 * u64::from(viewers));
+        let calls = wire.0.lock().unwrap().clone();
+        let reached: HashSet<_> = calls.iter().map(|call| call.0).collect();
+        assert_eq!(reached, (1..=viewers).map(address).collect());
+        assert_eq!(calls.iter().map(|call| u64::from(call.2)).sum::<u64>(), 3 * u64::from(viewers));
+        assert_eq!(calls.iter().map(|call| call.1).collect::<HashSet<_>>().len(), threads);
+    }
+}
+
+#[test]
+fn what_only_one_thread_may_send_stays_on_it() {
+    let mut wire = Scripted::default();
+    let mut fanout = FanOut::new(Limits { threads: 3, shard_least: 1, ..LIMITS }, PACE, Method::Segments);
+    for port in 1..=9 {
+        fanout.add(settings(port, u64::from(port)));
+    }
+    send(&mut fanout, &mut wire, &[100], true);
+    assert_eq!(wire.sent.len(), 9);
 }

@@ -28,6 +28,7 @@ from sightline_agent.control.app import Control, build_app
 from sightline_agent.control.auth import Authenticator, LoopbackAuthenticator, TokenAuthenticator
 from sightline_agent.control.events import EventHub
 from sightline_agent.control.status import Agent, Transport
+from sightline_agent.cpu import cpu_budget
 from sightline_agent.errors import SettingsError
 from sightline_agent.gate import CpuGate, own_resources
 from sightline_agent.hub import Hub, Tracks
@@ -86,7 +87,7 @@ class Runtime:
         settings, config = start.settings, start.config
         self._settings = settings
         self.mux = UdpMux(settings.bind, settings.media_port, receiver=choose_receiver())
-        self._make_fanout = choose_fanout(self.mux)
+        self._make_fanout = choose_fanout(self.mux, threads=int(settings.cpu_budget or cpu_budget()))
         self._credentials_of = start.credentials_of
         self.renditions = Renditions(config, self._make_hub, self._make_transcoded)
         self.gate = CpuGate(own_resources(settings.cpu_budget), Rules(headroom=settings.cpu_headroom))

@@ -7,6 +7,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from struct import unpack
 from types import ModuleType
 
@@ -160,6 +161,26 @@ def test_more_viewers_than_one_batch_over_both_families(net: Loopback) -> None:
         for i, each in enumerate(mine):
             session = receiver(each)
             assert [session.unprotect(d)[12:] for d in datagrams[2 * i : 2 * i + 2]] == [b"first", b"second"]
+
+
+@native
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_threads_share_the_viewers(net: Loopback, threads: int) -> None:
+    fanout = NativeFanOut(net, limits=Limits(threads=threads, shard_least=8))
+    keys = [new_keys() for _ in range(40)]
+    started: list[int] = []
+    for i, each in enumerate(keys):
+        fanout.add(replace(viewer(net.address(), each), ssrc=i), lambda i=i: started.append(i))  # type: ignore[misc]
+    for number in range(3):
+        fanout.send(Chunk((b"first", b"second"), number, last=True, key=not number))
+    assert started == list(range(40))
+    sessions = [receiver(each) for each in keys]
+    received: list[list[bytes]] = [[] for _ in keys]
+    for datagram in net.receive():
+        (ssrc,) = unpack("!I", datagram[8:12])
+        received[ssrc].append(sessions[ssrc].unprotect(datagram)[12:])
+    assert received == [[b"first", b"second"] * 3] * 40
+    assert fanout.totals().packets == 240
 
 
 @native

@@ -26,11 +26,13 @@ from sightline_agent.transport.pacing import Later, Pace, Ticker, on_loop
 from sightline_agent.transport.ring import MAX_BYTES, MAX_PACKETS
 from sightline_agent.transport.srtp import WINDOW, SrtpError
 
-INTERFACE = 5
+INTERFACE = 6
 """What this adapter expects of the extension; one built from other sources is not used."""
 SEGMENTS = 16
 """Packets per segmented datagram. A frame leaves back to back however it is cut, so this changes nothing for who
 receives it; 16 hold a whole frame of 4 Mbit/s at 30 per second, and cost a tenth less than 8. More gain nothing."""
+SHARD_LEAST = 64
+"""Viewers per thread, at least: a frame for so many takes about a millisecond, a thread is made in 30 us."""
 
 TICK_MOST = 960
 """Packets per tick to all viewers who are behind: a millisecond's work here, as fewer are in Python."""
@@ -57,6 +59,9 @@ class Limits:
     resend_share: float = RESEND_SHARE
     window: int = WINDOW
     segments: int = SEGMENTS
+    threads: int = 1
+    """That may serve viewers, the loop's own counted in; sockets alone are shared among them."""
+    shard_least: int = SHARD_LEAST
 
 
 class _Extension(Protocol):
