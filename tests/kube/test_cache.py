@@ -237,7 +237,7 @@ def content(cache: Cache) -> dict[str, Obj]:
     return {obj["metadata"]["name"]: obj for obj in cache.list(CAMERA)}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(STEPS, st.data())
 def test_after_the_newest_list_nothing_old_confuses(steps: list[tuple[str, str]], data: st.DataObject) -> None:
     events, lists = asyncio.run(history(steps))
@@ -253,7 +253,7 @@ def test_after_the_newest_list_nothing_old_confuses(steps: list[tuple[str, str]]
         assert content(cache) == truth
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(STEPS, st.data())
 def test_all_events_lead_to_the_truth_whatever_old_lists_say(steps: list[tuple[str, str]], data: st.DataObject) -> None:
     events, lists = asyncio.run(history(steps))
@@ -268,7 +268,7 @@ def test_all_events_lead_to_the_truth_whatever_old_lists_say(steps: list[tuple[s
     assert content(cache) == {item["metadata"]["name"]: item for item in lists[-1].items}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(STEPS, st.data())
 def test_what_is_told_adds_up_to_what_is_held(steps: list[tuple[str, str]], data: st.DataObject) -> None:
     events, lists = asyncio.run(history(steps))

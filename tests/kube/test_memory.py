@@ -75,7 +75,7 @@ async def replayed(cluster: MemoryCluster, labels: Mapping[str, str] | None) -> 
     return objects, versions
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(STEPS, max_size=25), st.none() | SITES)
 def test_a_watch_leads_to_what_a_list_says(steps: list[tuple[str, str, str]], site: str | None) -> None:
     async def run() -> None:
@@ -92,7 +92,7 @@ def test_a_watch_leads_to_what_a_list_says(steps: list[tuple[str, str, str]], si
     asyncio.run(run())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(STEPS, max_size=25))
 def test_versions_only_grow_and_move_with_content_only(steps: list[tuple[str, str, str]]) -> None:
     def content(items: list[Obj]) -> list[Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sightline_kube.cluster import Obj
@@ -369,7 +369,7 @@ def test_a_write_under_way_is_cut_off_when_the_lease_runs_out() -> None:
 EVENTS = ("kill", "release", "cut", "mend", "trouble", "quiet", "edit", "sleep", "start")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(
     events=st.lists(st.tuples(st.sampled_from(EVENTS), st.integers(0, 2), st.floats(0, 25)), min_size=1, max_size=12),
     seed=st.integers(0, 2**16),

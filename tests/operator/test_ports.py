@@ -224,5 +224,5 @@ class Ports(RuleBasedStateMachine):
             assert {port for port in held if port not in self.ledger._leases} == set()
 
 
-Ports.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+Ports.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
 TestPorts = Ports.TestCase

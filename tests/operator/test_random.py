@@ -219,7 +219,7 @@ async def _secret(here: World, name: str) -> Obj:
         return await here.cluster.get(SECRET, "default", f"camera-{name}")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(
     steps=st.lists(
         st.tuples(st.sampled_from(ACTIONS), st.sampled_from(CAMERAS), st.booleans()), min_size=1, max_size=14

@@ -219,7 +219,7 @@ moves = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(moves, st.booleans(), st.integers(65_520, 65_540).map(lambda n: n & 0xFFFF))
 def test_no_index_ever_encrypts_two_packets(make: Make, todo: list[tuple[object, ...]], rtx: bool, start: int) -> None:
     """The same as without moving: one (SSRC, sequence number) stands for one plaintext, and all of it is understood."""
