@@ -501,7 +501,9 @@ class TestOnTheApiServer:
         default = camera_class()
         default["metadata"] = {"name": "main", "annotations": {"sightline.dev/is-default-class": "true"}}
         kubectl.apply(default)
-        assert kubectl("get", "camclass", "main").splitlines()[1].split()[:4] == ["main", "Unknown", "0", "true"]
+        classes = kubectl("get", "camclass", "main").splitlines()
+        assert classes[0].split()[:4] == ["NAME", "ACCEPTED", "CAMERAS", "ROLLEDOUT"]
+        assert classes[1].split()[:5] == ["main", "Unknown", "0", "Unknown", "true"]
         kubectl.apply(session())
         line = kubectl("get", "stream").splitlines()
         assert line[0].split() == ["NAME", "CAMERA", "USER", "PHASE", "REASON", "AGE"]

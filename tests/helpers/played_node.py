@@ -188,15 +188,17 @@ class PlayedNode:
         config = AgentConfig.model_validate_json(base64.b64decode(secret["data"][CONFIG_FILE]))
         agent = PlayedAgent(next(self._addresses), config)
         runner = web.AppRunner(agent.app(), access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
+        self._runners[name] = runner  # first: whoever cancels us finds it to clean up
         await runner.setup()
         await web.TCPSite(runner, agent.address, CONTROL_PORT).start()
-        self._runners[name], self.agents[name] = runner, agent
+        self.agents[name] = agent
 
     async def _end(self, name: str) -> None:
         self.agents.pop(name, None)
-        runner = self._runners.pop(name, None)
+        runner = self._runners.get(name)
         if runner is not None:
             await runner.cleanup()
+            self._runners.pop(name, None)
 
 
 def running(address: str) -> Obj:
