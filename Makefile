@@ -40,7 +40,7 @@ check: setup web-check ## Lint, types and unit tests: the inner loop, under a mi
 	$(call say,types)
 	@$(VENV)/bin/mypy
 	$(call say,unit and contract tests without a cluster)
-	@$(PYTEST) -n 2 --dist worksteal -m "not stacks and not apiserver and not node and not browser"
+	@$(PYTEST) -n 2 --dist worksteal -m "not stacks and not thorough and not apiserver and not node and not browser"
 
 .PHONY: test
 test: ## Everything that can run on this machine; says at its end what it left out and why

@@ -35,8 +35,8 @@ make setup web fanout
 took "set-up"
 make check
 took "make check"
-run_pytest -n 2 --dist worksteal -m stacks
-took "protocol stacks against one another"
+run_pytest -n 2 --dist worksteal -m "stacks or thorough"
+took "protocol stacks against one another, fuzzing, long random stories"
 if command -v cargo >/dev/null; then
     (cd agents/fanout && CARGO_TARGET_DIR="$target" cargo test -q --locked)
     (cd agents/fanout && cargo fmt --check)

@@ -12,6 +12,7 @@ INPUTS = 1200
 SEED = 20
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
 def test_nothing_breaks(target: Target) -> None:
     report = run(target, SEED, Budget(round(INPUTS * target.share)))

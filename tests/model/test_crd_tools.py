@@ -145,6 +145,7 @@ scalars = st.none() | st.booleans() | st.integers() | texts
 data = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(texts, inner), max_leaves=20)
 
 
+@pytest.mark.thorough
 @given(st.dictionaries(texts, data, min_size=1))
 def test_yaml_text_says_what_the_data_says(value: dict[str, Any]) -> None:
     assert yaml.safe_load(to_yaml(value)) == value

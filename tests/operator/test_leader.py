@@ -369,6 +369,7 @@ def test_a_write_under_way_is_cut_off_when_the_lease_runs_out() -> None:
 EVENTS = ("kill", "release", "cut", "mend", "trouble", "quiet", "edit", "sleep", "start")
 
 
+@pytest.mark.thorough
 @settings(max_examples=60)
 @given(
     events=st.lists(st.tuples(st.sampled_from(EVENTS), st.integers(0, 2), st.floats(0, 25)), min_size=1, max_size=12),

@@ -219,6 +219,7 @@ async def _secret(here: World, name: str) -> Obj:
         return await here.cluster.get(SECRET, "default", f"camera-{name}")
 
 
+@pytest.mark.thorough
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(
     steps=st.lists(

@@ -17,6 +17,8 @@ from tests.helpers.recording import Recorder, record
 from tests.helpers.rtsp_server import Habits, RtspServer, Sound, serve
 from tests.helpers.sounds import aac, onsets
 
+pytestmark = pytest.mark.stacks
+
 FPS, BEGIN, SOUND_BEGIN = 25, 1000, 70_000
 A_LAW = Sound(
     sdp=("m=audio 0 RTP/AVP 8", "a=control:trackID=0"),
