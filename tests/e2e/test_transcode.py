@@ -63,6 +63,14 @@ async def test_pictures_are_shown_in_their_order(tmp_path: Path) -> None:
             await until_none(dev)
 
 
+async def full_rate(*players: Player) -> bool:
+    """Whether all get 15 pictures per second, in one of a few looks: cameras and browsers share the cores with it."""
+    for _ in range(4):
+        if min(await asyncio.gather(*(player.frames_during(2.0) for player in players))) >= 26:
+            return True
+    return False
+
+
 async def test_foreign_cameras_are_shown_and_share_one_transcoder(tmp_path: Path) -> None:
     async with (
         rtsp_camera(HOST, "--b-frames", *HIGH, *SMALL) as b_frames,
@@ -78,12 +86,12 @@ async def test_foreign_cameras_are_shown_and_share_one_transcoder(tmp_path: Path
                 await player.wait_for("playing")
                 await second.open(dev.url, TOKEN, f"default/{name}")
                 await second.wait_for("playing")
-                assert min(await asyncio.gather(player.frames_during(3.0), second.frames_during(3.0))) >= 38
+                assert await full_rate(player, second)
                 picture = await player.picture()
                 assert (picture.width, picture.height) == (640, 360)
                 assert len(transcoders(dev)) == 1
                 await page.goto("about:blank")
-                assert await second.frames_during(1.0) >= 12
+                assert await full_rate(second)
                 await other.goto("about:blank")
                 await until_none(dev)
 
