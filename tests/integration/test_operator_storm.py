@@ -5,7 +5,7 @@ as a pod it is then started again; the world must come out right, with nothing t
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from sightline_kube.real import RealCluster
 from sightline_model import names
 from sightline_model.session import SessionPhase
 from tests.helpers.apiserver import ROOT, Apiserver, kube_binary, running_apiserver
-from tests.helpers.fault_proxy import Call, Storm, proxied
+from tests.helpers.fault_proxy import FaultProxy, Storm, proxied
 from tests.helpers.played_node import PlayedNode, addresses, played_node
 from tests.integration.test_operator import until
 from tests.integration.test_operator_killed import Mortal, camera, condition, default_class, session
@@ -59,12 +59,8 @@ async def test_after_a_storm_the_world_is_right(apiserver: Apiserver, tmp_path: 
             await _events(cluster, namespace, node)
             await until(lambda: _over(storm), PATIENCE)
             await until(lambda: _is_right(cluster, namespace, node), PATIENCE)
-            before = await _versions(cluster, namespace)
-            writes = len([call for call in proxy.calls if call.writes])
-            listed = len([call for call in proxy.calls if call.verb == "list"])
-            await until(lambda: _more_lists(proxy.calls, listed + 12), PATIENCE)  # two sweeps of five kinds
-            assert await _versions(cluster, namespace) == before
-            assert len([call for call in proxy.calls if call.writes]) == writes
+            await until(partial(_is_quiet, cluster, namespace, proxy), PATIENCE)
+            assert await _is_right(cluster, namespace, node)
             faults = len([call for call in proxy.calls if call.fault])
             print(f"{faults} faults in {storm.come} requests")  # noqa: T201 - a figure for people
             assert faults > STORM_REQUESTS // 6
@@ -98,8 +94,28 @@ async def _over(storm: Storm) -> bool:
     return storm.over
 
 
-async def _more_lists(calls: Sequence[Call], wanted: int) -> bool:
-    return len([call for call in calls if call.verb == "list"]) >= wanted
+def _writes(proxy: FaultProxy) -> int:
+    return len([call for call in proxy.calls if call.writes])
+
+
+def _lists(proxy: FaultProxy) -> int:
+    return len([call for call in proxy.calls if call.verb == "list"])
+
+
+async def _is_quiet(cluster: RealCluster, namespace: str, proxy: FaultProxy) -> bool:
+    """Two sweeps of five kinds go by without a write.
+
+    Asked again and again: a request whose answer the storm lost is repeated after the client's ten seconds, when the
+    world may long be right.
+    """
+    versions, writes = await _versions(cluster, namespace), _writes(proxy)
+    enough = _lists(proxy) + 12
+
+    async def swept() -> bool:
+        return _lists(proxy) >= enough
+
+    await until(swept, PATIENCE)
+    return _writes(proxy) == writes and await _versions(cluster, namespace) == versions
 
 
 async def _is_right(cluster: RealCluster, namespace: str, node: PlayedNode) -> bool:
