@@ -1,6 +1,7 @@
 """The whole operator on the in-memory cluster: create, change, lose and delete, and see that it comes right."""
 
 import asyncio
+import random
 from functools import partial
 
 import pytest
@@ -456,16 +457,14 @@ def test_numbers_alone_are_written_every_ten_seconds() -> None:
 def test_an_api_server_that_fails_often_is_outlived() -> None:
     async def main() -> None:
         async with world() as here:
-            calls = 0
+            dice = random.Random(1)
 
             def fail(verb: str, kind: Kind, name: str) -> UnavailableError | None:
-                nonlocal calls
-                calls += 1
-                return UnavailableError("try later") if calls % 3 else None
+                return UnavailableError("try later") if dice.random() < 0.5 else None
 
             here.recording.fail = fail
             await here.add_camera()
-            await here.ready()
+            await until(here.is_ready, 3600.0)
             await here.settled()
             assert len(await here.pods()) == 1
 
