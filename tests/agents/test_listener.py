@@ -15,6 +15,7 @@ from sightline_agent.listener import Listener
 from sightline_agent.media.frames import CLOCK_RATE, AudioFormat, Chunk
 from sightline_agent.media.lipsync import signed
 from sightline_agent.media.sound import OPUS, OPUS_RATE, chunk
+from sightline_agent.peers import Peer
 from sightline_agent.signaling.answer import choose
 from sightline_agent.signaling.sdp import parse_offer
 from sightline_agent.soundtrack import Soundtrack
@@ -22,6 +23,7 @@ from sightline_agent.sources.sound.encoder import PACKET_SAMPLES, ToOpus
 from sightline_agent.sources.sound.wire import Coding
 from sightline_agent.transport.fanout import SendKeys, Viewer
 from sightline_agent.transport.fanout_python import PythonFanOut
+from sightline_agent.transport.rtcp import ReceptionReport
 from tests.agents.signaling.test_whep import OFFER
 from tests.helpers.peer_stage import FORMAT, PATIENCE, Client, Observer, Stage, encode_clip, open_client, open_stage
 from tests.helpers.sounds import aac
@@ -96,7 +98,7 @@ def reports(monkeypatch: pytest.MonkeyPatch) -> Reports:
     return found
 
 
-async def watch(client: Client, stage: Stage, place: Attachment) -> dict[str, MediaStreamTrack]:
+async def watch(client: Client, stage: Stage, place: Attachment) -> tuple[Peer, dict[str, MediaStreamTrack]]:
     tracks: dict[str, MediaStreamTrack] = {}
     client.connection.on("track", lambda track: tracks.update({track.kind: track}))
     client.connection.addTransceiver("audio", direction="recvonly")
@@ -105,7 +107,13 @@ async def watch(client: Client, stage: Stage, place: Attachment) -> dict[str, Me
     answer = peer.answer(client.connection.localDescription.sdp)
     stage.run(peer)
     await client.connection.setRemoteDescription(RTCSessionDescription(answer, "answer"))
-    return tracks
+    return peer, tracks
+
+
+def told(peer: Peer) -> bool:
+    """Has the viewer said how it receives either?"""
+    stats = peer.stats()
+    return stats is not None and stats.sound is not None and min(stats.reports, stats.sound.reports) > 0
 
 
 async def test_sound_and_pictures_are_in_step(reports: Reports) -> None:
@@ -119,13 +127,18 @@ async def test_sound_and_pictures_are_in_step(reports: Reports) -> None:
         )
         play = Play(stage, sound)
         try:
-            tracks = await watch(client, stage, place)
+            peer, tracks = await watch(client, stage, place)
             async with asyncio.timeout(PATIENCE):
                 frames = [await tracks["audio"].recv() for _ in range(50)]
-                while len(reports.last) < 2 or reports.count < 8:
+                while len(reports.last) < 2 or reports.count < 8 or not told(peer):
                     await tracks["video"].recv()
+            stats = peer.stats()
         finally:
             play.stop()
+        assert stats is not None
+        assert stats.sound is not None
+        assert (stats.sound.packets_sent >= 50, stats.sound.packets_lost, stats.sound.bitrate > 0) == (True, 0, True)
+        assert stats.packets_sent > stats.sound.packets_sent
         assert {frame.sample_rate for frame in frames} == {OPUS_RATE}  # type: ignore[union-attr]
         ((_, pictures),) = stage.fanout._streams.items()
         ((_, sounds),) = stage.sound._streams.items()
@@ -137,6 +150,48 @@ async def test_sound_and_pictures_are_in_step(reports: Reports) -> None:
         assert played - shown == pytest.approx(0.0, abs=0.05)
 
 
+async def test_sound_lets_the_pictures_begin() -> None:
+    async with open_stage() as stage, open_client() as client:
+        stage.factory.timings = replace(stage.factory.timings, sound=3600.0)
+        sound = Soundtrack(lambda: stage.sound)
+        sound.start(OPUS)
+        place = Attachment("main", replace(FORMAT, audio=OPUS), stage.fanout, stage.sound, lambda: None, lambda: None)
+        play = Play(stage, sound)
+        try:
+            peer, tracks = await watch(client, stage, place)
+            async with asyncio.timeout(PATIENCE):
+                for _ in range(10):
+                    await tracks["video"].recv()
+            stats = peer.stats()
+        finally:
+            play.stop()
+        assert sorted(tracks) == ["audio", "video"]
+        assert stats is not None
+        assert (stats.packets_sent > 0, stats.sound, stage.sound._streams) == (True, None, {})
+
+
+def listening(fanout: PythonFanOut) -> Listener:
+    choice = choose(parse_offer(OFFER), FORMAT.video, OPUS).sound
+    assert choice is not None
+    listener = Listener(fanout, choice, 7, lambda now: 0)
+    keys = SendKeys("SRTP_AEAD_AES_128_GCM", bytes(16), bytes(12))
+    listener.begin(Viewer(("127.0.0.1", 9), keys, 5, 96, 6, 97))
+    return listener
+
+
+async def test_sound_begins_with_the_next_block() -> None:
+    async with open_stage() as stage:
+        fanout = PythonFanOut(stage.sockets)
+        fanout.send(chunk(b"old", 0))
+        listener = listening(fanout)
+        (stream,) = fanout._streams.values()
+        assert (stream.waiting, stream.behind) == (True, False)
+        fanout.send(chunk(b"new", 960))
+        stats = listener.stats()
+        assert stats is not None
+        assert (stats.packets_sent, stats.bytes_sent) == (1, len(b"new"))
+
+
 async def test_sound_goes_on_in_another_quality_of_the_same_format_and_rests_in_others() -> None:
     async with open_stage() as stage:
         here, there = PythonFanOut(stage.sockets), PythonFanOut(stage.sockets)
@@ -145,11 +200,7 @@ async def test_sound_goes_on_in_another_quality_of_the_same_format_and_rests_in_
         other = replace(with_sound, sound=there)
         mute = replace(with_sound, sound=None, format=FORMAT)
         another = replace(with_sound, format=replace(FORMAT, audio=AudioFormat("PCMU", 8000)), sound=there)
-        choice = choose(parse_offer(OFFER), FORMAT.video, OPUS).sound
-        assert choice is not None
-        listener = Listener(here, choice, 7, lambda now: 0)
-        keys = SendKeys("SRTP_AEAD_AES_128_GCM", bytes(16), bytes(12))
-        listener.begin(Viewer(("127.0.0.1", 9), keys, 5, 96, 6, 97))
+        listener = listening(here)
         for place, sends in ((other, [there]), (mute, []), (another, []), (with_sound, [here]), (other, [there])):
             listener.switch(place)
             assert [one for one in (here, there) if one._streams] == sends
@@ -157,6 +208,13 @@ async def test_sound_goes_on_in_another_quality_of_the_same_format_and_rests_in_
                 one.send(chunk(b"sound", 0))
         (stream,) = there._streams.values()
         assert (stream.viewer.ssrc, stream.packets) == (7, 3)
+        for of in (7, 8):  # its own, and another track's
+            listener.note(ReceptionReport(of, 0.5, 2, 100, OPUS_RATE // 100, 0, 0), 1)
+        stats = listener.stats()
+        assert stats is not None
+        assert (stats.packets_sent, stats.reports, stats.packets_lost, stats.jitter_ms) == (3, 1, 2, 10.0)
+        listener.switch(mute)
+        assert listener.stats() is None
         listener.end()
         assert not there._streams
 
@@ -167,10 +225,13 @@ async def test_a_viewer_without_the_codec_gets_pictures_alone() -> None:
         sound = Soundtrack(lambda: stage.sound)
         play = Play(stage, sound)
         try:
-            tracks = await watch(client, stage, place)
+            peer, tracks = await watch(client, stage, place)
             async with asyncio.timeout(PATIENCE):
                 for _ in range(10):
                     await tracks["video"].recv()
+            stats = peer.stats()
         finally:
             play.stop()
+        assert stats is not None
+        assert stats.sound is None
         assert (list(tracks), stage.sound._streams) == (["video"], {})

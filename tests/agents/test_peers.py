@@ -11,8 +11,9 @@ import pytest
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
 from sightline_agent.attachment import Attachment
+from sightline_agent.liveness import Timings, liveness
 from sightline_agent.media.frames import Chunk
-from sightline_agent.peers import Peer, Timings, liveness
+from sightline_agent.peers import Peer
 from sightline_agent.signaling.sdp import SdpError
 from sightline_agent.transport.fanout import Address
 from sightline_agent.transport.fanout_python import PythonFanOut

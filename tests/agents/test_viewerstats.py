@@ -41,6 +41,23 @@ def test_what_a_viewer_says_is_shown() -> None:
     }
 
 
+def test_of_the_sound_less_is_shown() -> None:
+    reception = Reception()
+    reception.note(report(0.125, 480, 3), None, 48_000)
+    reception.rate.add(10.0, 0)
+    reception.rate.add(12.0, 16_000)
+    assert reception.track(ViewerStats(100, 16_000, 0, 0, 2)).to_wire() == {
+        "bitrate": 64_000,
+        "packetsSent": 100,
+        "bytesSent": 16_000,
+        "packetsDropped": 2,
+        "reports": 1,
+        "fractionLost": 0.125,
+        "packetsLost": 3,
+        "jitterMs": 10.0,
+    }
+
+
 def test_before_the_first_report_and_after_the_last_packet() -> None:
     stats = Reception().stats(None, SINCE, Family.IPV4)
     assert (stats.reports, stats.round_trip_ms, stats.packets_sent, stats.bitrate) == (0, None, 0, 0)

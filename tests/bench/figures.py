@@ -85,8 +85,8 @@ def targets(series: dict[str, list[Result]]) -> list[Target]:
     ours, python = cost(runs, "sightline", MANY), cost(runs, "python", MANY)
     loop = cost(runs, "janus-loop", MANY)
     batches = (
-        "more than half of what is left is the kernel's sending, receiving by loopback included; a fifth is the source,"
-        " which is the same for any number of viewers: take its packets apart natively"
+        "more than half of what is left is the kernel's sending, receiving by loopback included (docs/design/0017);"
+        " read the media port in a thread of its own, so that viewers' reports do not wake the event loop"
     )
     return [
         _times("CPU per viewer at 96 viewers against MediaMTX", 5.0, cost(runs, "mediamtx", MANY), ours, batches),
@@ -125,7 +125,7 @@ def targets(series: dict[str, list[Result]]) -> list[Target]:
             "CPU of one viewer, ms per second",
             15.0,
             cost(runs, "sightline", 1),
-            "take the camera's packets apart natively; sender reports of all viewers by one timer",
+            "put a frame together natively, not only take its packets apart",
         ),
         *_chromium(series.get("chromium", [])),
     ]

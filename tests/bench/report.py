@@ -12,11 +12,16 @@ from tests.bench.servers import SERVERS, Server
 Result = dict[str, Any]
 
 PLOT = "benchmarks/servers.svg"
+_BESIDE = {
+    "benchmarks/scale.md": "[what it measured](benchmarks/scale.md)",
+    "benchmarks/by-hand.md": "[what was measured by hand](benchmarks/by-hand.md)",
+}
+"""Pages that are linked if they are there."""
 _INTRODUCTION = f"""# Benchmarks
 
 Written by `make bench` (`python -m tests.bench`), which also builds or installs the servers that it compares with.
 Nothing here is typed by hand; each section names the command that measures it alone.
-The operator has a benchmark of its own, `make bench-scale`.
+The operator has a benchmark of its own, `make bench-scale`. Beside this page: {{beside}}.
 
 One machine, loopback only, everything side by side: single values move by some 15 %, ratios by less. On a real network
 card part of the kernel's share is replaced by the driver's.
@@ -30,7 +35,7 @@ card part of the kernel's share is replaced by the driver's.
   network namespace of its own, away from the machine's firewall and connection tracking. Sightline runs with the
   packages of its agent's image and no others.
 * **Viewers** are real ICE and DTLS sessions (aiortc) with SRTP AES-128-GCM for all servers. After the handshake a
-  native receiver drains their sockets every 2 ms and counts packets, bytes and sequence gaps; each viewer sends one
+  native receiver drains their sockets every 4 ms and counts packets, bytes and sequence gaps; each viewer sends one
   receiver report per second. Buffers are 8 MB and the kernel's drop counters are read. One more viewer stays plain
   aiortc: it decrypts, checks that sequence numbers are continuous, decodes, and reads the number in each picture.
 * **CPU** is user and system time of all threads of the server by the kernel's CPU clock. The kernel charges the
@@ -65,44 +70,20 @@ def write(recorded: dict[str, Any], docs: Path) -> Path:
     picture.parent.mkdir(parents=True, exist_ok=True)
     series = {name: part["results"] for name, part in recorded.items()}
     picture.write_text(plot.render(list(_panels(series.get("servers", [])))))
-    page.write_text("\n".join(_page(recorded, series)) + "\n")
+    beside = [words for name, words in _BESIDE.items() if (docs / name).exists()]
+    page.write_text("\n".join(_page(recorded, series, beside)) + "\n")
     return page
 
 
-def _page(recorded: dict[str, Any], series: dict[str, Any]) -> Iterator[str]:
-    yield _INTRODUCTION
+def _page(recorded: dict[str, Any], series: dict[str, Any], beside: Sequence[str]) -> Iterator[str]:
+    yield _INTRODUCTION.format(beside=", ".join(beside))
     yield "## Targets\n"
     yield from _targets(series)
-    if "servers" in recorded:
-        yield "\n## Servers\n"
-        yield from _origin(recorded["servers"])
-        yield from _servers(recorded["servers"], series["servers"])
-    if "load" in recorded:
-        yield "\n## Many viewers on one core\n"
-        yield from _origin(recorded["load"])
-        yield from _load(series["load"])
-    if "churn" in recorded:
-        yield "\n## Joins and leaves\n"
-        yield from _origin(recorded["churn"])
-        yield from _churn(series["churn"])
-    if "chromium" in recorded:
-        yield "\n## First frame in Chromium\n"
-        yield from _origin(recorded["chromium"])
-        yield from _chromium(series["chromium"])
-    if "loss" in recorded:
-        yield "\n## Packet loss in Chromium\n"
-        yield from _origin(recorded["loss"])
-        yield from _loss(series["loss"])
-    if "outage" in recorded:
-        yield "\n## A camera that goes away\n"
-        yield from _origin(recorded["outage"])
-        yield from _outage(series["outage"])
-    if "embedded" in recorded:
-        yield "\n## Embedded mode in Chromium\n"
-        yield from _origin(recorded["embedded"])
-        yield "| what | minimum | median | maximum |\n|---|---|---|---|"
-        for name, values in series["embedded"].items():
-            yield f"| {name} | {min(values):.2f} | {statistics.median(values):.2f} | {max(values):.2f} |"
+    for name, (title, lines) in _SECTIONS.items():
+        if name in recorded:
+            yield f"\n## {title}\n"
+            yield from _origin(recorded[name])
+            yield from lines(recorded[name])
 
 
 def _origin(part: dict[str, Any]) -> Iterator[str]:
@@ -124,7 +105,8 @@ def _targets(series: dict[str, Any]) -> Iterator[str]:
         yield from (f"* {'; '.join(missed)}: {idea}." for idea, missed in ideas.items())
 
 
-def _servers(part: dict[str, Any], runs: list[Result]) -> Iterator[str]:
+def _servers(part: Result) -> Iterator[str]:
+    runs = part["results"]
     yield f"![CPU, latency and memory by number of viewers]({PLOT})\n"
     counts = sorted({step["wanted"] for run in runs for step in run["steps"]})
     present = [server for server in SERVERS if any(run["server"] == server.name for run in runs)]
@@ -219,9 +201,9 @@ def _times(found: Sequence[Result]) -> str:
     return " / ".join(map(cell, ("p50", "p95", "p99")))
 
 
-def _load(steps: list[Result]) -> Iterator[str]:
+def _load(part: Result) -> Iterator[str]:
     yield _LOAD_HEAD
-    for step in steps:
+    for step in part["results"]:
         times = _times([step])
         share = step["cpu"] / step["seconds"] * 100
         yield (
@@ -231,8 +213,8 @@ def _load(steps: list[Result]) -> Iterator[str]:
         )
 
 
-def _churn(results: list[Result]) -> Iterator[str]:
-    for result in results:
+def _churn(part: Result) -> Iterator[str]:
+    for result in part["results"]:
         memory = result["memory_mb"]
         values = ", ".join(f"{value:.1f}" for value in memory)
         yield (
@@ -242,21 +224,21 @@ def _churn(results: list[Result]) -> Iterator[str]:
         )
 
 
-def _chromium(parts: list[Result]) -> Iterator[str]:
+def _chromium(recorded: Result) -> Iterator[str]:
     yield (
         "From the offer's POST, source running, joins spread evenly over the group of pictures; minimum / p50 / p90 /"
         " maximum.\n"
     )
     yield "| key frames each | visits | first frame, ms | at live, ms | lost | NACKed | freezes |"
     yield "|---|---|---|---|---|---|---|"
-    for part in parts:
+    for part in recorded["results"]:
         visits = part["visits"]
         spans = [_span([visit[name] for visit in visits]) for name in ("first", "live")]
         counts = [str(sum(visit[name] for visit in visits)) for name in ("lost", "nacks", "freezes")]
         yield f"| {part['gop']} s | {len(visits)} | {' | '.join([*spans, *counts])} |"
 
 
-def _loss(parts: list[Result]) -> Iterator[str]:
+def _loss(recorded: Result) -> Iterator[str]:
     yield (
         "1080p30, a key frame each two seconds, one viewer behind a relay that loses packets of both directions by"
         " chance. Freezes are counted by the browser; the longest gap is between two pictures that were shown.\n"
@@ -266,7 +248,7 @@ def _loss(parts: list[Result]) -> Iterator[str]:
         " | packets lost on the way | packets that came again |"
     )
     yield "|---|---|---|---|---|---|---|---|---|---|"
-    for part in parts:
+    for part in recorded["results"]:
         note = " (the browser was starved)" if part["starved"] else ""
         cells = [
             f"{part['share']:.0%}{note}",
@@ -283,16 +265,22 @@ def _loss(parts: list[Result]) -> Iterator[str]:
         yield f"| {' | '.join(cells)} |"
 
 
-def _outage(parts: list[Result]) -> Iterator[str]:
+def _outage(recorded: Result) -> Iterator[str]:
     yield (
         "The camera's connections end and its port is closed; later it listens there again. The viewer keeps its one"
         " connection.\n"
     )
     yield "| away, s | first picture after its return, s | frames/s then | offers sent | connection |"
     yield "|---|---|---|---|---|"
-    for part in parts:
+    for part in recorded["results"]:
         cells = [f"{part['away']:.0f}", f"{part['back']:.2f}", f"{part['fps']:.1f}", str(part["posts"]), part["state"]]
         yield f"| {' | '.join(cells)} |"
+
+
+def _embedded(part: Result) -> Iterator[str]:
+    yield "| what | minimum | median | maximum |\n|---|---|---|---|"
+    for name, values in part["results"].items():
+        yield f"| {name} | {min(values):.2f} | {statistics.median(values):.2f} | {max(values):.2f} |"
 
 
 def _span(values: Sequence[float]) -> str:
@@ -312,3 +300,15 @@ def _panels(runs: list[Result]) -> Iterator[plot.Panel]:
     yield plot.Panel("CPU, ms per viewer-second", "viewers", lines(lambda step: step["ms_per_viewer_second"]))
     yield plot.Panel("latency p95, ms", "viewers", lines(lambda step: step["latency"]["p95"]))
     yield plot.Panel("memory, MB", "viewers", lines(lambda step: step["memory_mb"]))
+
+
+_SECTIONS: dict[str, tuple[str, Callable[[Result], Iterator[str]]]] = {
+    "servers": ("Servers", _servers),
+    "load": ("Many viewers on one core", _load),
+    "churn": ("Joins and leaves", _churn),
+    "chromium": ("First frame in Chromium", _chromium),
+    "loss": ("Packet loss in Chromium", _loss),
+    "outage": ("A camera that goes away", _outage),
+    "embedded": ("Embedded mode in Chromium", _embedded),
+}
+"""Series and what is written of them, in the page's order."""

@@ -7,7 +7,7 @@ falls on all of them alike.
 import asyncio
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from playwright.async_api import Error as PlaywrightError
 
 from tests.bench import first_frame, troubles
-from tests.bench.runs import running
+from tests.bench.runs import Run, running
 from tests.bench.servers import BenchError, Server
 
 Result = dict[str, Any]
@@ -94,34 +94,41 @@ async def servers(plan: Plan, wanted: Sequence[Server], clip: Path) -> list[Resu
 
 async def load(plan: Plan, wanted: Sequence[Server], clip: Path) -> list[Result]:
     """Ours with very many viewers on one core."""
-    found: list[Result] = []
-    for server in wanted:
-        if not server.ours or "python" in server.name:
-            continue
-        try:
-            async with running(server, clip) as started:
-                async for step in started.steps(plan.load, plan.load_seconds):
-                    found.append({"server": server.name, **step})
-                    say_step(server, step)
-        except BenchError as error:
-            print(f"  {server.title}: {error}", flush=True)
-    return found
+
+    async def measure(server: Server, started: Run) -> AsyncIterator[Result]:
+        async for step in started.steps(plan.load, plan.load_seconds):
+            say_step(server, step)
+            yield step
+
+    return await _ours(wanted, clip, measure)
 
 
 async def churn(plan: Plan, wanted: Sequence[Server], clip: Path) -> list[Result]:
     """Ours while viewers come and go, beside one that stays."""
+
+    async def measure(server: Server, started: Run) -> AsyncIterator[Result]:
+        await started.ask("join", to=1)
+        await asyncio.sleep(plan.churn_after)
+        result = await started.ask("churn", count=plan.churn)
+        memory = ", ".join(f"{value:.1f}" for value in result["memory_mb"])
+        print(f"  {server.title}: {result['count']} joins, {result['failed']} failed, MB: {memory}", flush=True)
+        yield result
+
+    return await _ours(wanted, clip, measure)
+
+
+async def _ours(
+    wanted: Sequence[Server], clip: Path, measure: Callable[[Server, Run], AsyncIterator[Result]]
+) -> list[Result]:
+    """What is measured of our own servers with the native fan-out; one that fails is told and passed over."""
     found: list[Result] = []
     for server in wanted:
         if not server.ours or "python" in server.name:
             continue
         try:
             async with running(server, clip) as started:
-                await started.ask("join", to=1)
-                await asyncio.sleep(plan.churn_after)
-                result = await started.ask("churn", count=plan.churn)
-                found.append({"server": server.name, **result})
-                memory = ", ".join(f"{value:.1f}" for value in result["memory_mb"])
-                print(f"  {server.title}: {result['count']} joins, {result['failed']} failed, MB: {memory}", flush=True)
+                async for result in measure(server, started):
+                    found.append({"server": server.name, **result})  # noqa: PERF401 - what came before an error stays
         except BenchError as error:
             print(f"  {server.title}: {error}", flush=True)
     return found

@@ -143,6 +143,8 @@ _ADDRESS_TOKENS = (
     b"?",
     b"#",
     b"..",
+    b"#transport=",
+    b"&fingerprint=",
 )
 
 TARGETS = (

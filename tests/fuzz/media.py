@@ -149,7 +149,6 @@ class Payload:
             assert b"".join(part[2:] for part in parts) == data[2:]
         elif 0 < h264.nal_type(data) < h264.STAP_A:
             assert h264.reassemble(parts) == [data]
-        h264.is_key(data)
         h264.starts_nal(data)
         nals = h264.stap_nals(data)
         assert sum(map(len, nals)) <= len(data)

@@ -25,7 +25,6 @@ class Payload:
         if 0 <= h265.nal_type(data) < h265.AP:
             assert h265.reassemble(parts) == [data]
         h265.starts_nal(data)
-        h265.first_of_picture(data)
         nals = h265.ap_nals(data)
         assert sum(map(len, nals)) <= len(data)
         assert all(0 < len(part) <= MAX_PAYLOAD for part in h265.aggregate(nals))

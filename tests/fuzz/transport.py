@@ -17,6 +17,7 @@ from sightline_agent.transport.fanout import Address
 from sightline_agent.transport.mux import LOG_INTERVAL, MuxCount, UdpMux
 from sightline_agent.transport.receiver import NativeReceiver
 from tests.fuzz.runner import Target
+from tests.helpers.dtls_wire import DtlsWire
 
 _HOME: Address = ("192.0.2.1", 1000)
 _SOURCES: tuple[Address, ...] = (
@@ -153,38 +154,6 @@ class Rtcp:
     def close(self) -> None: ...
 
 
-class _Wire:
-    """The peer's end: an ICE transport as aiortc wants it, and the mux as the endpoint wants it."""
-
-    role = "controlling"
-
-    def __init__(self) -> None:
-        self.inbox: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self.sent = 0
-        self.endpoint = Endpoint(self)
-
-    def send(self, data: bytes, address: Address) -> None:
-        self.sent += len(data)
-        self.inbox.put_nowait(data)
-
-    def bind_ufrag(self, ufrag: str, endpoint: Endpoint) -> None: ...
-
-    def release(self, ufrags: list[str], addresses: list[Address], endpoint: Endpoint) -> None: ...
-
-    def now(self) -> float:
-        return 0.0
-
-    async def _recv(self) -> bytes:
-        data = await self.inbox.get()
-        if data is None:
-            raise ConnectionError
-        return data
-
-    async def _send(self, data: bytes) -> None:
-        if 20 <= data[0] <= 63:
-            self.endpoint.deliver_dtls(data)
-
-
 def _turn(loop: asyncio.AbstractEventLoop) -> None:
     """Let tasks do what they can without waiting."""
     for _ in range(4):
@@ -206,13 +175,12 @@ class Handshake:
         self._certificate = new_certificate()
         self._fed = 0
         self._task: asyncio.Task[Any] | None = None
-        self._wire = _Wire()
+        self._wire = DtlsWire(_HOME)
         self._fresh()
 
     def _fresh(self) -> None:
         self._end()
-        self._wire = _Wire()
-        self._wire.endpoint.address = _HOME
+        self._wire = DtlsWire(_HOME)
         session = DtlsSession(self._wire.endpoint, self._certificate, passive=True)
         self._task = self._loop.create_task(session.handshake([("sha-256", ":".join(["AB"] * 32))]))
         _turn(self._loop)
@@ -251,8 +219,7 @@ class Association:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._wire = _Wire()
-        self._wire.endpoint.address = _HOME
+        self._wire = DtlsWire(_HOME)
         self._loop.run_until_complete(self._connect())
         self._tasks = len(asyncio.all_tasks(self._loop))
 

@@ -11,8 +11,9 @@ from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamTrack
 
 from sightline_agent.attachment import Attachment
+from sightline_agent.liveness import Timings
 from sightline_agent.media.frames import Chunk, MediaFormat, VideoFormat
-from sightline_agent.peers import Peer, PeerFactory, Timings
+from sightline_agent.peers import Peer, PeerFactory
 from sightline_agent.transport.dtls import new_certificate
 from sightline_agent.transport.fanout import Address
 from sightline_agent.transport.fanout_python import DatagramSender, PythonFanOut

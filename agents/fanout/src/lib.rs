@@ -14,7 +14,9 @@
 //! * `fanout`: all viewers; `books`: what is counted about them.
 //! * `turn`: a slice for a viewer who is behind the stream; `pace`: how large.
 //! * `receive`: what viewers send while nothing changes; `check`, `srtcp` and `feedback` read it.
-//! * `python` and `python_receive`: the module that Python imports; off unless the feature `python` is on.
+//! * `interleaved`: what a camera sends, taken apart.
+//! * `python`, `python_interleaved` and `python_receive`: the module that Python imports; off unless the feature `python`
+//!   is on.
 
 #![deny(unsafe_code)]
 
@@ -22,10 +24,13 @@ mod books;
 pub mod check;
 pub mod fanout;
 pub mod feedback;
+pub mod interleaved;
 pub mod lane;
 pub mod pace;
 #[cfg(feature = "python")]
 mod python;
+#[cfg(feature = "python")]
+mod python_interleaved;
 #[cfg(feature = "python")]
 mod python_receive;
 pub mod receive;

@@ -11,6 +11,7 @@ use pyo3::types::{PyBytes, PyTuple};
 
 use crate::fanout::{self, Events, Limits, TooLong};
 use crate::pace::Pace;
+use crate::python_interleaved::{frames, runs};
 use crate::python_receive::Receiver;
 use crate::ring::Chunk;
 use crate::srtp::{Profile, Srtp};
@@ -18,7 +19,7 @@ use crate::stream::{Rtx, Settings, Stream};
 use crate::wire::{Errno, Message, Method, Sockets, Wire};
 
 /// Grows with each change that the Python side has to know.
-const INTERFACE: u32 = 6;
+const INTERFACE: u32 = 7;
 
 #[derive(FromPyObject)]
 struct PyLimits {
@@ -320,5 +321,7 @@ fn sightline_fanout(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<Carried>()?;
     module.add_class::<FanOut>()?;
-    module.add_class::<Receiver>()
+    module.add_class::<Receiver>()?;
+    module.add_function(wrap_pyfunction!(frames, module)?)?;
+    module.add_function(wrap_pyfunction!(runs, module)?)
 }

@@ -4,17 +4,14 @@
 
 #![forbid(unsafe_code)]
 
-use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::aead::{Aad, LessSafeKey, Nonce};
 use aws_lc_rs::cipher::{EncryptingKey, EncryptionContext};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
 use aws_lc_rs::iv::FixedLength;
 
-use crate::srtp::{KeyDerivation, Profile, SALT_BYTES, SHA1_KEY_BYTES, SrtpError, counter_mode, xor};
+use crate::srtp::{Cipher, Profile, SRTCP, SessionKeys, SrtpError, xor};
 
-const LABEL_ENCRYPTION: u8 = 3;
-const LABEL_AUTHENTICATION: u8 = 4;
-const LABEL_SALT: u8 = 5;
 /// Header and SSRC of the first packet: authenticated, not encrypted.
 const CLEAR_BYTES: usize = 8;
 /// The flag that says whether the packet is encrypted, and the index.
@@ -25,11 +22,6 @@ const SHA1_TAG_BYTES: usize = 10;
 const WINDOW: u32 = 128;
 /// Each sender of a peer has a window of its own; browsers have one or two.
 const MAX_SENDERS: usize = 16;
-
-enum Cipher {
-    Gcm(LessSafeKey),
-    CounterMode(Box<(EncryptingKey, hmac::Key)>),
-}
 
 /// One sender's newest index, and which of those before it were there.
 struct Window {
@@ -58,8 +50,7 @@ impl Window {
 
 /// A peer's direction of one association.
 pub struct Srtcp {
-    cipher: Cipher,
-    salt: [u8; SALT_BYTES],
+    keys: SessionKeys,
     windows: Vec<Window>,
 }
 
@@ -69,26 +60,7 @@ impl Srtcp {
     /// # Errors
     /// When their lengths are not the profile's.
     pub fn new(profile: Profile, master_key: &[u8], master_salt: &[u8]) -> Result<Self, SrtpError> {
-        if master_key.len() != profile.key_bytes() || master_salt.len() != profile.salt_bytes() {
-            return Err(SrtpError);
-        }
-        let derivation = KeyDerivation::new(master_key, master_salt)?;
-        let mut key = [0; 32];
-        let key = &mut key[..profile.key_bytes()];
-        derivation.derive(LABEL_ENCRYPTION, key)?;
-        let mut authentication = [0; SHA1_KEY_BYTES];
-        derivation.derive(LABEL_AUTHENTICATION, &mut authentication)?;
-        let mut salt = [0; SALT_BYTES];
-        derivation.derive(LABEL_SALT, &mut salt[..profile.salt_bytes()])?;
-        let cipher = match profile {
-            Profile::Aes128CmSha1 => Cipher::CounterMode(Box::new((
-                counter_mode(key)?,
-                hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &authentication),
-            ))),
-            Profile::Aes128Gcm => Cipher::Gcm(LessSafeKey::new(UnboundKey::new(&AES_128_GCM, key)?)),
-            Profile::Aes256Gcm => Cipher::Gcm(LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key)?)),
-        };
-        Ok(Self { cipher, salt, windows: Vec::new() })
+        Ok(Self { keys: SessionKeys::derive(profile, SRTCP, master_key, master_salt)?, windows: Vec::new() })
     }
 
     /// Opens a packet in place and gives back what was in it.
@@ -97,7 +69,7 @@ impl Srtcp {
     /// When it is not authentic, or was there before.
     pub fn unprotect<'a>(&mut self, packet: &'a mut [u8]) -> Result<&'a [u8], SrtpError> {
         let ssrc = word(packet, 4)?;
-        let trailer = match self.cipher {
+        let trailer = match self.keys.cipher {
             Cipher::Gcm(_) => INDEX_BYTES,
             Cipher::CounterMode(_) => INDEX_BYTES + SHA1_TAG_BYTES,
         };
@@ -107,7 +79,7 @@ impl Srtcp {
         if self.windows.iter().any(|window| window.ssrc == ssrc && !window.is_new(index)) {
             return Err(SrtpError);
         }
-        let length = match &self.cipher {
+        let length = match &self.keys.cipher {
             Cipher::Gcm(key) => self.open_gcm(key, packet, end, ssrc, flagged)?,
             Cipher::CounterMode(keys) => self.open_counter_mode(&keys.0, &keys.1, packet, end, ssrc, flagged)?,
         };
@@ -139,7 +111,7 @@ impl Srtcp {
         let mut iv = [0; 12];
         iv[2..6].copy_from_slice(&ssrc.to_be_bytes());
         iv[8..].copy_from_slice(&(flagged & !ENCRYPTED).to_be_bytes());
-        xor(&mut iv, &self.salt);
+        xor(&mut iv, &self.keys.salt);
         let nonce = Nonce::assume_unique_for_key(iv);
         let clear = if flagged & ENCRYPTED == 0 { plain } else { CLEAR_BYTES };
         let mut known = Vec::with_capacity(clear + INDEX_BYTES);
@@ -166,7 +138,7 @@ impl Srtcp {
             let mut iv = [0; 16];
             iv[4..8].copy_from_slice(&ssrc.to_be_bytes());
             iv[10..14].copy_from_slice(&(flagged & !ENCRYPTED).to_be_bytes());
-            xor(&mut iv, &self.salt);
+            xor(&mut iv, &self.keys.salt);
             let context = EncryptionContext::Iv128(FixedLength::from(iv));
             // In counter mode both directions are the same.
             key.less_safe_encrypt(&mut covered[CLEAR_BYTES..end], context)?;
@@ -197,12 +169,12 @@ mod tests {
         let ssrc = word(plain, 4).unwrap();
         let flagged = index | ENCRYPTED;
         let mut packet = plain.to_vec();
-        match &keys.cipher {
+        match &keys.keys.cipher {
             Cipher::Gcm(key) => {
                 let mut iv = [0; 12];
                 iv[2..6].copy_from_slice(&ssrc.to_be_bytes());
                 iv[8..].copy_from_slice(&index.to_be_bytes());
-                xor(&mut iv, &keys.salt);
+                xor(&mut iv, &keys.keys.salt);
                 let known = [&plain[..8], &flagged.to_be_bytes()].concat();
                 let nonce = Nonce::assume_unique_for_key(iv);
                 let tag = key.seal_in_place_separate_tag(nonce, Aad::from(known), &mut packet[8..]).unwrap();
@@ -213,7 +185,7 @@ mod tests {
                 let mut iv = [0; 16];
                 iv[4..8].copy_from_slice(&ssrc.to_be_bytes());
                 iv[10..14].copy_from_slice(&index.to_be_bytes());
-                xor(&mut iv, &keys.salt);
+                xor(&mut iv, &keys.keys.salt);
                 let context = EncryptionContext::Iv128(FixedLength::from(iv));
                 both.0.less_safe_encrypt(&mut packet[8..], context).unwrap();
                 packet.extend_from_slice(&flagged.to_be_bytes());

@@ -18,10 +18,18 @@ pub const MAX_TAG_BYTES: usize = 16;
 pub const INDEX_END: u64 = 1 << 48;
 
 pub(crate) const SALT_BYTES: usize = 14;
-pub(crate) const SHA1_KEY_BYTES: usize = 20;
-const LABEL_ENCRYPTION: u8 = 0;
-const LABEL_AUTHENTICATION: u8 = 1;
-const LABEL_SALT: u8 = 2;
+const SHA1_KEY_BYTES: usize = 20;
+
+/// What a derived key is for (RFC 3711 section 4.3.2).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Labels {
+    encryption: u8,
+    authentication: u8,
+    salt: u8,
+}
+
+pub(crate) const SRTP: Labels = Labels { encryption: 0, authentication: 1, salt: 2 };
+pub(crate) const SRTCP: Labels = Labels { encryption: 3, authentication: 4, salt: 5 };
 
 /// Something that these keys or this packet do not allow; never says what they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,15 +87,55 @@ impl Profile {
     }
 }
 
-enum Cipher {
+pub(crate) enum Cipher {
     Gcm(LessSafeKey),
     CounterMode(Box<(EncryptingKey, hmac::Key)>),
 }
 
+/// What encrypts one direction's SRTP, or its SRTCP.
+pub(crate) struct SessionKeys {
+    pub(crate) cipher: Cipher,
+    pub(crate) salt: [u8; SALT_BYTES],
+}
+
+impl SessionKeys {
+    /// From the master key and salt that DTLS-SRTP exported; an error when their lengths are not the profile's.
+    pub(crate) fn derive(
+        profile: Profile,
+        labels: Labels,
+        master_key: &[u8],
+        master_salt: &[u8],
+    ) -> Result<Self, SrtpError> {
+        if master_key.len() != profile.key_bytes() || master_salt.len() != profile.salt_bytes() {
+            return Err(SrtpError);
+        }
+        let derivation = KeyDerivation::new(master_key, master_salt)?;
+        let mut key = [0; 32];
+        let key = &mut key[..profile.key_bytes()];
+        derivation.derive(labels.encryption, key)?;
+        let mut authentication = [0; SHA1_KEY_BYTES];
+        derivation.derive(labels.authentication, &mut authentication)?;
+        let mut salt = [0; SALT_BYTES];
+        derivation.derive(labels.salt, &mut salt[..profile.salt_bytes()])?;
+        Self::new(profile, key, &authentication, salt)
+    }
+
+    fn new(profile: Profile, key: &[u8], authentication: &[u8], salt: [u8; SALT_BYTES]) -> Result<Self, SrtpError> {
+        let cipher = match profile {
+            Profile::Aes128CmSha1 => Cipher::CounterMode(Box::new((
+                counter_mode(key)?,
+                hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, authentication),
+            ))),
+            Profile::Aes128Gcm => Cipher::Gcm(LessSafeKey::new(UnboundKey::new(&AES_128_GCM, key)?)),
+            Profile::Aes256Gcm => Cipher::Gcm(LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key)?)),
+        };
+        Ok(Self { cipher, salt })
+    }
+}
+
 /// The session keys of one viewer.
 pub struct Srtp {
-    cipher: Cipher,
-    salt: [u8; SALT_BYTES],
+    keys: SessionKeys,
     tag_bytes: usize,
 }
 
@@ -97,35 +145,8 @@ impl Srtp {
     /// # Errors
     /// When their lengths are not the profile's.
     pub fn new(profile: Profile, master_key: &[u8], master_salt: &[u8]) -> Result<Self, SrtpError> {
-        if master_key.len() != profile.key_bytes() || master_salt.len() != profile.salt_bytes() {
-            return Err(SrtpError);
-        }
-        let derivation = KeyDerivation::new(master_key, master_salt)?;
-        let mut key = [0; 32];
-        let key = &mut key[..profile.key_bytes()];
-        derivation.derive(LABEL_ENCRYPTION, key)?;
-        let mut authentication = [0; SHA1_KEY_BYTES];
-        derivation.derive(LABEL_AUTHENTICATION, &mut authentication)?;
-        let mut salt = [0; SALT_BYTES];
-        derivation.derive(LABEL_SALT, &mut salt[..profile.salt_bytes()])?;
-        Self::with_session_keys(profile, key, &authentication, salt)
-    }
-
-    fn with_session_keys(
-        profile: Profile,
-        key: &[u8],
-        authentication: &[u8],
-        salt: [u8; SALT_BYTES],
-    ) -> Result<Self, SrtpError> {
-        let cipher = match profile {
-            Profile::Aes128CmSha1 => Cipher::CounterMode(Box::new((
-                counter_mode(key)?,
-                hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, authentication),
-            ))),
-            Profile::Aes128Gcm => Cipher::Gcm(LessSafeKey::new(UnboundKey::new(&AES_128_GCM, key)?)),
-            Profile::Aes256Gcm => Cipher::Gcm(LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key)?)),
-        };
-        Ok(Self { cipher, salt, tag_bytes: profile.tag_bytes() })
+        let keys = SessionKeys::derive(profile, SRTP, master_key, master_salt)?;
+        Ok(Self { keys, tag_bytes: profile.tag_bytes() })
     }
 
     /// How much longer `protect` makes a packet.
@@ -146,7 +167,7 @@ impl Srtp {
         }
         let split = packet.len() - self.tag_bytes;
         let (plain, tag) = packet.split_at_mut(split);
-        match &self.cipher {
+        match &self.keys.cipher {
             Cipher::Gcm(key) => {
                 let (header, payload) = plain.split_at_mut(HEADER_BYTES);
                 let nonce = Nonce::assume_unique_for_key(self.gcm_iv(ssrc, index));
@@ -171,7 +192,7 @@ impl Srtp {
         let mut iv = [0; 12];
         iv[2..6].copy_from_slice(&ssrc.to_be_bytes());
         iv[6..].copy_from_slice(&index.to_be_bytes()[2..]);
-        xor(&mut iv, &self.salt);
+        xor(&mut iv, &self.keys.salt);
         iv
     }
 
@@ -180,25 +201,25 @@ impl Srtp {
         let mut iv = [0; 16];
         iv[4..8].copy_from_slice(&ssrc.to_be_bytes());
         iv[8..14].copy_from_slice(&index.to_be_bytes()[2..]);
-        xor(&mut iv, &self.salt);
+        xor(&mut iv, &self.keys.salt);
         iv
     }
 }
 
 /// RFC 3711 section 4.3.3, and RFC 6188 for longer keys; keys are derived once (a derivation rate of zero).
-pub(crate) struct KeyDerivation {
+struct KeyDerivation {
     master: EncryptingKey,
     salt: [u8; SALT_BYTES],
 }
 
 impl KeyDerivation {
-    pub(crate) fn new(master_key: &[u8], master_salt: &[u8]) -> Result<Self, SrtpError> {
+    fn new(master_key: &[u8], master_salt: &[u8]) -> Result<Self, SrtpError> {
         let mut salt = [0; SALT_BYTES];
         salt.get_mut(..master_salt.len()).ok_or(SrtpError)?.copy_from_slice(master_salt);
         Ok(Self { master: counter_mode(master_key)?, salt })
     }
 
-    pub(crate) fn derive(&self, label: u8, key: &mut [u8]) -> Result<(), SrtpError> {
+    fn derive(&self, label: u8, key: &mut [u8]) -> Result<(), SrtpError> {
         let mut iv = [0; 16];
         iv[..SALT_BYTES].copy_from_slice(&self.salt);
         iv[7] ^= label;
@@ -208,7 +229,7 @@ impl KeyDerivation {
     }
 }
 
-pub(crate) fn counter_mode(key: &[u8]) -> Result<EncryptingKey, SrtpError> {
+fn counter_mode(key: &[u8]) -> Result<EncryptingKey, SrtpError> {
     let algorithm = if key.len() == 32 { &AES_256 } else { &AES_128 };
     Ok(EncryptingKey::ctr(UnboundCipherKey::new(algorithm, key)?)?)
 }
@@ -235,6 +256,11 @@ mod tests {
         salt
     }
 
+    fn with_session_keys(profile: Profile, key: &str, given: &str) -> Srtp {
+        let keys = SessionKeys::new(profile, &hex(key), &[0; SHA1_KEY_BYTES], salt(given)).unwrap();
+        Srtp { keys, tag_bytes: profile.tag_bytes() }
+    }
+
     fn derive(key: &str, salt: &str, label: u8, length: usize) -> Vec<u8> {
         let mut out = vec![0; length];
         KeyDerivation::new(&hex(key), &hex(salt)).unwrap().derive(label, &mut out).unwrap();
@@ -243,13 +269,8 @@ mod tests {
 
     #[test]
     fn rfc3711_b2_key_stream() {
-        let keys = Srtp::with_session_keys(
-            Profile::Aes128CmSha1,
-            &hex("2B7E151628AED2A6ABF7158809CF4F3C"),
-            &[0; SHA1_KEY_BYTES],
-            salt("F0F1F2F3F4F5F6F7F8F9FAFBFCFD"),
-        )
-        .unwrap();
+        let (key, salt) = ("2B7E151628AED2A6ABF7158809CF4F3C", "F0F1F2F3F4F5F6F7F8F9FAFBFCFD");
+        let keys = with_session_keys(Profile::Aes128CmSha1, key, salt);
         let blocks = 0xff02;
         let mut packet = vec![0; HEADER_BYTES + blocks * 16 + 10];
         keys.protect(&mut packet, 0, 0).unwrap();
@@ -265,10 +286,10 @@ mod tests {
     #[test]
     fn rfc3711_b3_key_derivation() {
         let (key, salt) = ("E1F97A0D3E018BE0D64FA32C06DE4139", "0EC675AD498AFEEBB6960B3AABE6");
-        assert_eq!(derive(key, salt, LABEL_ENCRYPTION, 16), hex("C61E7A93744F39EE10734AFE3FF7A087"));
-        assert_eq!(derive(key, salt, LABEL_SALT, 14), hex("30CBBC08863D8C85D49DB34A9AE1"));
+        assert_eq!(derive(key, salt, SRTP.encryption, 16), hex("C61E7A93744F39EE10734AFE3FF7A087"));
+        assert_eq!(derive(key, salt, SRTP.salt, 14), hex("30CBBC08863D8C85D49DB34A9AE1"));
         assert_eq!(
-            derive(key, salt, LABEL_AUTHENTICATION, 94),
+            derive(key, salt, SRTP.authentication, 94),
             hex("CEBE321F6FF7716B6FD4AB49AF256A15 6D38BAA48F0A0ACF3C34E2359E6CDBCE
                  E049646C43D9327AD175578EF7227098 6371C10C9A369AC2F94A8C5FBCDDDC25
                  6D6E919A48B610EF17C2041E47403576 6B68642C59BBFC2F34DB60DBDFB2")
@@ -280,16 +301,16 @@ mod tests {
         let (key, salt) =
             ("f0f04914b513f2763a1b1fa130f10e29 98f6f6e43e4309d1e622a0e332b9f1b6", "3b04803de51ee7c96423ab5b78d2");
         assert_eq!(
-            derive(key, salt, LABEL_ENCRYPTION, 32),
+            derive(key, salt, SRTP.encryption, 32),
             hex("5ba1064e30ec51613cad926c5a28ef73 1ec7fb397f70a960653caf06554cd8c4")
         );
-        assert_eq!(derive(key, salt, LABEL_SALT, 14), hex("fa31791685ca444a9e07c6c64e93"));
-        assert_eq!(derive(key, salt, LABEL_AUTHENTICATION, 20), hex("fd9c32d39ed5fbb5a9dc96b30818454d1313dc05"));
+        assert_eq!(derive(key, salt, SRTP.salt, 14), hex("fa31791685ca444a9e07c6c64e93"));
+        assert_eq!(derive(key, salt, SRTP.authentication, 20), hex("fd9c32d39ed5fbb5a9dc96b30818454d1313dc05"));
     }
 
     /// Section 16 gives session keys and one packet: SSRC 0x5501a0b2, sequence number 0xf17b, rollover counter 0.
     fn rfc7714(profile: Profile, key: &str) -> Vec<u8> {
-        let keys = Srtp::with_session_keys(profile, &hex(key), &[], salt("517569642070726f2071756f")).unwrap();
+        let keys = with_session_keys(profile, key, "517569642070726f2071756f");
         assert_eq!(keys.gcm_iv(0x5501_a0b2, 0xf17b), *hex("51753c6580c2726f20718414"));
         let mut packet = hex("8040f17b8041f8d35501a0b2");
         packet.extend_from_slice(b"Gallia est omnis divisa in partes tres");

@@ -10,11 +10,13 @@ from dataclasses import replace
 import structlog
 
 from sightline_agent.attachment import Attachment
-from sightline_agent.signaling.answer import CNAME
+from sightline_agent.reports import Moment, sender_report
 from sightline_agent.signaling.sound import SoundChoice
 from sightline_agent.transport import rtcp
-from sightline_agent.transport.fanout import Address, Carried, FanOut, Viewer
+from sightline_agent.transport.fanout import Address, Carried, FanOut, Viewer, ViewerStats
 from sightline_agent.transport.srtp import SrtpError
+from sightline_agent.viewerstats import Reception
+from sightline_model.agent import TrackStats
 
 _log = structlog.get_logger(__name__)
 
@@ -27,6 +29,7 @@ class Listener:
         self._choice = choice
         self._ssrc = ssrc
         self._correction = correction
+        self._reception = Reception()
         self._handle: int | None = None
         self._carried: Carried | None = None
         """While this quality has no sound that could go on."""
@@ -35,6 +38,9 @@ class Listener:
     def begin(self, viewer: Viewer) -> None:
         """Send from now on; `viewer` is the one of the pictures."""
         mine = replace(viewer, ssrc=self._ssrc, payload_type=self._choice.payload_type, rtx_ssrc=0, rtx_payload_type=0)
+        # From the next block on: with one that is on its way already, all later ones would come early to the player,
+        # which keeps what is early and plays it late.
+        self._fanout.cut()
         try:
             self._handle = self._fanout.add(mine)
         except SrtpError:
@@ -70,19 +76,24 @@ class Listener:
             self._fanout.remove(self._handle)
         self._handle = self._carried = None
 
-    def report(self, now: float, ntp: int) -> bytes | None:
-        """A sender report of this moment; None before there was sound."""
-        stats = self._fanout.stats(self._handle) if self._handle is not None else None
-        if stats is None or not stats.packets:
+    def note(self, report: rtcp.ReceptionReport, count: int) -> None:
+        """The viewer says how it receives, the newest of so many reports; those of other tracks are left alone."""
+        if report.ssrc == self._ssrc:
+            self._reception.note(report, None, self._choice.format.clock_rate, count)
+
+    def stats(self) -> TrackStats | None:
+        """How the viewer receives; None while there is no sound for it."""
+        sent = self._sent()
+        return self._reception.track(sent) if sent is not None else None
+
+    def report(self, moment: Moment) -> bytes | None:
+        """A sender report; None before there was sound."""
+        sent = self._sent()
+        if sent is None or not sent.packets:
             return None
-        elapsed = max(0.0, now - stats.last_sent)
-        clock = stats.last_timestamp + round(elapsed * self._choice.format.clock_rate)
-        report = rtcp.SenderReport(
-            ssrc=self._ssrc,
-            ntp=ntp,
-            rtp_timestamp=clock + self._correction(now),
-            packets=stats.packets,
-            octets=stats.octets,
-            cname=CNAME,
-        )
-        return rtcp.build_sender_report(report)
+        self._reception.rate.add(moment.now, sent.octets)
+        clock_rate, correction = self._choice.format.clock_rate, self._correction(moment.now)
+        return sender_report(self._ssrc, sent, clock_rate, moment, correction)
+
+    def _sent(self) -> ViewerStats | None:
+        return self._fanout.stats(self._handle) if self._handle is not None else None

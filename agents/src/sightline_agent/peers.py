@@ -5,29 +5,28 @@ peer learns goes to its observer. A peer ends by one cause, the first: its own g
 RTCP BYE), silence, a handshake that failed, `close`, or cancellation. Whatever the cause: the viewer leaves
 the fan-out, the peer is told by close_notify, its place on the mux is given back, and the observer hears
 `closed` exactly once.
-
-Liveness (`liveness`, pure). A viewer that plays sends receiver reports about each second and ICE checks each
-few seconds; nothing authentic for 10 s means that it is gone. Without checks for 30 s its consent to receive
-has expired (RFC 7675), whatever else arrives.
 """
 
 import asyncio
 import contextlib
-import random
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 import structlog
 
 from sightline_agent.attachment import Attachment
 from sightline_agent.listener import Listener
+from sightline_agent.liveness import Outcome, Timings, liveness
 from sightline_agent.media.frames import CLOCK_RATE
+from sightline_agent.observer import Observer
+from sightline_agent.reports import Moment, Schedule, sender_report
+from sightline_agent.rounds import Rounds, Turn
 from sightline_agent.signaling.answer import (
-    CNAME,
     Choice,
     Ours,
     build_answer,
@@ -48,75 +47,11 @@ from sightline_model.reasons import EndReason
 
 log = structlog.get_logger(__name__)
 
-_FIRST_REPORTS = 3
-"""Browsers need two of each track to keep lips in step."""
-_REPORTS_AGAIN = 20
-"""Chromium fits a line through the last twenty: so many until those of before a jump are forgotten."""
 _RTCP_TYPES = range(192, 224)
 """The second byte of RTCP on a port shared with RTP (RFC 5761 section 4)."""
-
-
 _SETTLE_SECONDS = 0.002
 _SETTLE_LOOKS = 50
 """A frame of a camera is over after some milliseconds; one that is never over belongs to a camera that is gone."""
-
-
-class PeerObserver(Protocol):
-    """Who wants to know what a peer goes through. Called on the loop; must not raise or block."""
-
-    def connected(self) -> None:
-        """The handshake is over."""
-        ...
-
-    def media(self) -> None:
-        """The first packet was sent."""
-        ...
-
-    def alive(self) -> None:
-        """The peer gave an authenticated sign of life (RTCP, ICE check)."""
-        ...
-
-    def key_frame_wanted(self) -> None:
-        """The peer cannot decode (PLI, FIR)."""
-        ...
-
-    def closed(self, reason: EndReason, message: str) -> None:
-        """It is over; nothing comes after this."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Timings:
-    """Seconds."""
-
-    connect: float = 30.0
-    """From the start of `run` to the end of the handshake. The session's own limit is usually shorter."""
-    silence: float = 9.0
-    """With `watch`, a dead viewer is gone within 10 s."""
-    consent: float = 30.0
-    watch: float = 1.0
-    """Between looks at the clock."""
-    report_least: float = 2.0
-    report_most: float = 3.0
-    report_hurried: float = 0.1
-    """While a viewer does not know yet how sound and pictures belong together."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a peer ended."""
-
-    reason: EndReason
-    message: str
-
-
-def liveness(now: float, last_check: float, last_rtcp: float, timings: Timings) -> Outcome | None:
-    """Is the viewer gone? None as long as it is not."""
-    if now - max(last_check, last_rtcp) > timings.silence:
-        return Outcome(EndReason.SOCKET_LOST, f"nothing was heard of the viewer for {timings.silence:g} s")
-    if now - last_check > timings.consent:
-        return Outcome(EndReason.SOCKET_LOST, f"no ICE check arrived for {timings.consent:g} s")
-    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +65,7 @@ class Peer:
     """One sendonly viewer."""
 
     def __init__(
-        self, factory: "PeerFactory", sid: str, place: Attachment, observer: PeerObserver, endpoint: Endpoint
+        self, factory: "PeerFactory", sid: str, place: Attachment, observer: Observer, endpoint: Endpoint
     ) -> None:
         self.sid = sid
         self.reception = Reception()
@@ -140,13 +75,15 @@ class Peer:
         self._endpoint = endpoint
         self._ssrc, self._rtx_ssrc, self._sound_ssrc = _ssrcs()
         self._listener: Listener | None = None
-        self._hurried = 0
+        self._schedule = Schedule(factory.timings)
         self._negotiated: _Negotiated | None = None
         self._end: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._running = False
         self._told = False
         self._handle: int | None = None
-        self._last_rtcp = float("-inf")
+        self._last_rtcp = self._checked = float("-inf")
+        self._sampled = 0
+        """Reports of the viewer that went into the histograms, or were passed over."""
         self._since: datetime | None = None
         self._family: Family | None = None
 
@@ -156,7 +93,8 @@ class Peer:
             return None
         self._hear()
         sent = self._place.pictures.stats(self._handle) if self._handle is not None else None
-        return self.reception.stats(sent, self._since, self._family)
+        stats = self.reception.stats(sent, self._since, self._family)
+        return stats if self._listener is None else stats.model_copy(update={"sound": self._listener.stats()})
 
     @property
     def etag(self) -> str:
@@ -221,7 +159,7 @@ class Peer:
         self._place = place
         if self._listener is not None:
             self._listener.switch(place)
-            self._hurried = _REPORTS_AGAIN
+            self._schedule.again()
 
     def close(self, reason: EndReason, message: str = "") -> None:
         """End it; the first reason stays. Before `run` this ends it at once."""
@@ -244,10 +182,13 @@ class Peer:
             live.cancel()
             await asyncio.wait({live})
             if not live.cancelled() and (error := live.exception()) is not None:
-                log.error("a peer failed", sid=self.sid, exc_info=error)
-                self._finish(Outcome(EndReason.AGENT_LOST, "an internal error"))
+                self._fail(error)
             await self._clean_up()
             self._tell()
+
+    def _fail(self, error: BaseException) -> None:
+        log.error("a peer failed", sid=self.sid, exc_info=error)
+        self._finish(Outcome(EndReason.AGENT_LOST, "an internal error"))
 
     def _finish(self, outcome: Outcome) -> None:
         if not self._end.done():
@@ -313,67 +254,56 @@ class Peer:
         except SrtpError as error:
             self._finish(Outcome(EndReason.REJECTED, str(error)))
             return
-        if self._listener is not None:
-            self._listener.begin(viewer)
-            self._hurried = _FIRST_REPORTS
-        async with asyncio.TaskGroup() as group:
-            report = group.create_task(self._report(negotiated.dtls))
-            watch = group.create_task(self._watch())
+        turns = self._turns(negotiated.dtls, viewer)
+        try:
             await negotiated.dtls.closed()
             self._finish(Outcome(EndReason.HANGUP, "the viewer closed the connection"))
-            report.cancel()
-            watch.cancel()
+        finally:
+            for turn in turns:
+                turn.cancel()
 
-    async def _watch(self) -> None:
+    def _turns(self, dtls: DtlsSession, viewer: Viewer) -> list[Turn]:
+        """What is done from now on at its times."""
+        each, timings = self._factory.rounds.each, self._factory.timings
+        self._checked = self._endpoint.last_check
+        turns = [each(timings.watch, self._watch, self._fail)]
+        if self._listener is not None:
+            self._schedule.begin()
+            turns.append(each(timings.sound, partial(self._begin_sound, self._listener, viewer), self._fail))
+        return [*turns, each(self._schedule.seconds(), partial(self._report, dtls), self._fail)]
+
+    def _begin_sound(self, listener: Listener, viewer: Viewer) -> None:
+        """The viewer may have roamed since its pictures began."""
+        listener.begin(replace(viewer, address=self._endpoint.address or viewer.address))
+
+    def _watch(self) -> float | None:
         """Notice that nobody is there any more. Checks count as a sign of life too: without media no reports come."""
         factory = self._factory
-        seen = self._endpoint.last_check
-        while True:
-            await asyncio.sleep(factory.timings.watch)
-            self._hear()
-            checked = self._endpoint.last_check
-            if checked > seen:
-                seen = checked
-                self._observer.alive()
-            gone = liveness(factory.clock(), checked, self._last_rtcp, factory.timings)
-            if gone is not None:
-                self._finish(gone)
-                return
+        self._hear()
+        checked = self._endpoint.last_check
+        if checked > self._checked:
+            self._checked = checked
+            self._observer.alive()
+        gone = liveness(factory.clock(), checked, self._last_rtcp, factory.timings)
+        if gone is not None:
+            self._finish(gone)
+            return None
+        return factory.timings.watch
 
-    async def _report(self, dtls: DtlsSession) -> None:
-        """Sender reports at irregular intervals, so that many viewers do not get theirs in step (RFC 3550 6.2)."""
-        sampled = 0
-        while True:
-            await asyncio.sleep(self._until_report())
-            if self.reception.reports > sampled:
-                sampled = self.reception.reports
-                self._factory.audience.observe(self.reception)
-            stats = self._place.pictures.stats(self._handle) if self._handle is not None else None
-            if stats is None or not stats.packets:
-                continue
-            self.reception.rate.add(self._factory.clock(), stats.octets)
-            # What the stream's clock shows now: the last packet's timestamp plus the time since.
-            now, ntp = self._factory.clock(), rtcp.ntp_time(self._factory.wall_clock())
-            elapsed = max(0.0, now - stats.last_sent)
-            report = rtcp.SenderReport(
-                ssrc=self._ssrc,
-                ntp=ntp,
-                rtp_timestamp=stats.last_timestamp + round(elapsed * CLOCK_RATE),
-                packets=stats.packets,
-                octets=stats.octets,
-                cname=CNAME,
-            )
-            await dtls.send_rtcp(rtcp.build_sender_report(report))
-            sound = self._listener.report(now, ntp) if self._listener is not None else None
+    def _report(self, dtls: DtlsSession) -> float:
+        """Sender reports, when they are due."""
+        if self.reception.reports > self._sampled:
+            self._sampled = self.reception.reports
+            self._factory.audience.observe(self.reception)
+        stats = self._place.pictures.stats(self._handle) if self._handle is not None else None
+        if stats is not None and stats.packets:
+            moment = Moment(self._factory.clock(), rtcp.ntp_time(self._factory.wall_clock()))
+            self.reception.rate.add(moment.now, stats.octets)
+            dtls.send_rtcp(sender_report(self._ssrc, stats, CLOCK_RATE, moment))
+            sound = self._listener.report(moment) if self._listener is not None else None
             if sound is not None:
-                await dtls.send_rtcp(sound)
-
-    def _until_report(self) -> float:
-        timings = self._factory.timings
-        if self._hurried:
-            self._hurried -= 1
-            return timings.report_hurried
-        return random.uniform(timings.report_least, timings.report_most)  # noqa: S311
+                dtls.send_rtcp(sound)
+        return self._schedule.seconds()
 
     def _count(self, family: Family | None) -> None:
         """Keep the audience's count by address family."""
@@ -409,8 +339,7 @@ class Peer:
             self._last_rtcp = news.reported
             self._observer.alive()
         for heard in news.heard:
-            if heard.report.ssrc == self._ssrc:
-                self._note(heard.report, heard.at, heard.count)
+            self._note(heard.report, heard.at, heard.count)
 
     def _on_rtcp(self, plain: bytes) -> None:
         """What the viewer says, in clear."""
@@ -418,8 +347,7 @@ class Peer:
         feedback = rtcp.parse(plain)
         self._observer.alive()
         for report in feedback.reports:
-            if report.ssrc == self._ssrc:
-                self._note(report, self._factory.wall_clock())
+            self._note(report, self._factory.wall_clock())
         audience = self._factory.audience
         lost = feedback.lost.get(self._ssrc)
         if lost and self._handle is not None:
@@ -438,10 +366,14 @@ class Peer:
     def _refresh(self, handle: int) -> None:
         # The group comes with later timestamps than before: who has sound is told soon how they lie beside it.
         if self._place.pictures.refresh(handle) and self._listener is not None:
-            self._hurried = _REPORTS_AGAIN
+            self._schedule.again()
 
     def _note(self, report: rtcp.ReceptionReport, at: float, count: int = 1) -> None:
-        """A report, the newest of so many, that came at that time of the wall clock."""
+        """A report about one of our tracks, the newest of so many, that came at that time of the wall clock."""
+        if report.ssrc != self._ssrc:
+            if self._listener is not None:
+                self._listener.note(report, count)
+            return
         self._factory.audience.reports += count
         round_trip = rtcp.round_trip(report, rtcp.ntp_time(at))
         self.reception.note(report, round_trip, CLOCK_RATE, count)
@@ -474,10 +406,11 @@ class PeerFactory:
         self.names_own: Callable[[], bool] = lambda: True
         """Whether the addresses of this process are named beside those to advertise."""
         self.timings = timings or Timings()
+        self.rounds = Rounds()
         self.audience = audience or Audience()
         self.clock: Callable[[], float] = time.monotonic
         self.wall_clock: Callable[[], float] = time.time
 
-    def make(self, sid: str, place: Attachment, observer: PeerObserver) -> Peer:
+    def make(self, sid: str, place: Attachment, observer: Observer) -> Peer:
         """A peer that awaits its offer; it has its place on the mux until it is closed or has run."""
         return Peer(self, sid, place, observer, self.mux.open_endpoint())

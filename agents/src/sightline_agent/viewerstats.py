@@ -14,7 +14,7 @@ from enum import StrEnum
 
 from sightline_agent.transport.fanout import ViewerStats
 from sightline_agent.transport.rtcp import ReceptionReport
-from sightline_model.agent import SessionStats
+from sightline_model.agent import SessionStats, TrackStats
 
 LOSS_BOUNDS = (0.0, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """Fractions of 1."""
@@ -58,9 +58,12 @@ class Rate:
         return max(0, round((last - first) * 8 / (now - began))) if now > began else 0
 
 
+_NOTHING_SENT = ViewerStats(0, 0, 0, 0, 0)
+
+
 @dataclass(slots=True)
 class Reception:
-    """The newest of what a viewer says about its reception, and how often it complained."""
+    """The newest of what a viewer says about its reception of a track, and how often it complained."""
 
     reports: int = 0
     round_trip: float | None = None
@@ -83,24 +86,30 @@ class Reception:
         if round_trip is not None and round_trip <= _MOST_SECONDS:
             self.round_trip = round_trip
 
-    def stats(self, sent: ViewerStats | None, since: datetime, family: Family) -> SessionStats:
-        """As `/v1/status` shows it."""
-        trip, counted = self.round_trip, sent or ViewerStats(0, 0, 0, 0, 0)
-        return SessionStats(
-            since=since,
-            address_family=family.value,
+    def track(self, sent: ViewerStats) -> TrackStats:
+        """As `/v1/status` shows it of any track."""
+        return TrackStats(
             bitrate=self.rate.bits_per_second(),
-            packets_sent=counted.packets,
-            bytes_sent=counted.octets,
-            packets_resent=counted.resent,
-            packets_dropped=counted.dropped,
+            packets_sent=sent.packets,
+            bytes_sent=sent.octets,
+            packets_dropped=sent.dropped,
+            reports=self.reports,
             fraction_lost=round(self.fraction_lost, 4),
             packets_lost=self.packets_lost,
             jitter_ms=round(self.jitter * 1000, 2),
+        )
+
+    def stats(self, sent: ViewerStats | None, since: datetime, family: Family) -> SessionStats:
+        """As `/v1/status` shows it of the pictures."""
+        trip, counted = self.round_trip, sent or _NOTHING_SENT
+        return SessionStats(
+            since=since,
+            address_family=family.value,
+            packets_resent=counted.resent,
             round_trip_ms=None if trip is None else round(trip * 1000, 2),
-            reports=self.reports,
             nacks=self.nacks,
             key_frames_wanted=self.key_frames_wanted,
+            **self.track(counted).model_dump(),
         )
 
 

@@ -21,10 +21,10 @@ from sightline_agent.transport.dtls import (
     fingerprint_of,
     new_certificate,
 )
-from sightline_agent.transport.endpoint import Endpoint
 from sightline_agent.transport.fanout import Address
 from sightline_agent.transport.rtcp import SenderReport, build_sender_report
 from sightline_agent.transport.srtp import PacketBuffer, SendContext, protect
+from tests.helpers.dtls_wire import DtlsWire
 
 pytestmark = pytest.mark.stacks
 
@@ -49,44 +49,11 @@ class TestPrivateNames:
         assert "_srtp" in vars(pylibsrtp.Session())
 
 
-class Wire:
-    """The peer's end: an ICE transport as aiortc wants it, and the mux as the endpoint wants it."""
-
-    role = "controlling"
-
-    def __init__(self) -> None:
-        self.inbox: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self.endpoint = Endpoint(self)
-
-    def send(self, data: bytes, address: Address) -> None:
-        self.inbox.put_nowait(data)
-
-    def bind_ufrag(self, ufrag: str, endpoint: Endpoint) -> None: ...
-
-    def release(self, ufrags: list[str], addresses: list[Address], endpoint: Endpoint) -> None: ...
-
-    def now(self) -> float:
-        return 0.0
-
-    async def _recv(self) -> bytes:
-        data = await self.inbox.get()
-        if data is None:
-            raise ConnectionError
-        return data
-
-    async def _send(self, data: bytes) -> None:
-        if 128 <= data[0] <= 191:
-            self.endpoint.deliver_media(data, HOME)
-        else:
-            self.endpoint.deliver_dtls(data)
-
-
 class Pair:
     """Our session and a foreign one."""
 
     def __init__(self, *, passive: bool) -> None:
-        self.wire = Wire()
-        self.wire.endpoint.address = HOME
+        self.wire = DtlsWire(HOME)
         self.ours_certificate, self.theirs_certificate = new_certificate(), RTCCertificate.generateCertificate()
         self.ours = DtlsSession(self.wire.endpoint, self.ours_certificate, passive=passive)
         self.theirs = RTCDtlsTransport(self.wire, [self.theirs_certificate])  # type: ignore[arg-type]
@@ -235,7 +202,7 @@ async def test_goodbyes_are_heard_on_both_sides(pairs: list[Pair]) -> None:
     await other.theirs.stop()
     async with asyncio.timeout(10):
         await other.ours.closed()
-    await other.ours.send_rtcp(REPORT)
+    other.ours.send_rtcp(REPORT)
 
 
 @pytest.mark.parametrize("passive", [True, False])
@@ -307,5 +274,5 @@ async def test_before_the_handshake_nothing_is_decrypted_or_sent(pairs: list[Pai
     pair = Pair(passive=True)
     pairs.append(pair)
     assert pair.ours.decrypt_rtcp(REPORT) is None
-    await pair.ours.send_rtcp(REPORT)
+    pair.ours.send_rtcp(REPORT)
     assert pair.wire.inbox.empty()

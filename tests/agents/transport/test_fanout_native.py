@@ -12,6 +12,7 @@ from struct import unpack
 from types import ModuleType
 
 import pytest
+import structlog
 from pylibsrtp import Policy, Session
 
 from sightline_agent.media.frames import MAX_PAYLOAD, Chunk
@@ -299,4 +300,6 @@ def test_an_extension_of_another_version_is_not_used(net: Loopback, monkeypatch:
     monkeypatch.setitem(sys.modules, "sightline_fanout", other)
     with pytest.raises(NativeUnavailableError, match="build it again"):
         NativeFanOut(net)
-    assert isinstance(choose_fanout(net)(), PythonFanOut)
+    with structlog.testing.capture_logs() as lines:
+        assert isinstance(choose_fanout(net)(), PythonFanOut)
+    assert [line["log_level"] for line in lines] == ["warning"]  # viewers cost more than twice as much

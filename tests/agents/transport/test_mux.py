@@ -91,7 +91,7 @@ async def test_a_check_is_answered_and_binds_the_address(mux: Mux) -> None:
     assert endpoint.address == HOME
     assert endpoint.reached.is_set()
     mux.datagram(DTLS, HOME)
-    assert await endpoint._recv() == DTLS
+    assert await endpoint.receive() == DTLS
     assert mux.counters == {MuxCount.STUN: 1, MuxCount.DTLS: 1}
 
 
@@ -111,6 +111,18 @@ async def test_nothing_is_sent_to_who_proved_nothing(mux: Mux) -> None:
         assert mux.counters[cause] == before + 1
     assert not mux.sent
     assert endpoint.address is None
+
+
+async def test_an_ice_keepalive_is_nothing_to_complain_of(mux: Mux) -> None:
+    """A binding indication, as libnice sends it to what it has a pair with (RFC 8445 section 11)."""
+    endpoint = opened(mux)
+    mux.datagram(check(endpoint), HOME)
+    indication = aioice_stun.Message(aioice_stun.Method.BINDING, aioice_stun.Class.INDICATION)
+    indication.add_fingerprint()
+    before = mux.counters.copy()
+    mux.datagram(bytes(indication), HOME)
+    mux.datagram(bytes(indication), AWAY)
+    assert mux.counters - before == {MuxCount.KEEP_ALIVE: 1, MuxCount.BAD_STUN: 1}
 
 
 def ping(size: int = 32) -> bytes:
@@ -174,7 +186,7 @@ async def test_the_first_address_holds_until_another_is_nominated(mux: Mux) -> N
     assert endpoint.address == AWAY
     assert moves == [AWAY]
     assert mux.counters[MuxCount.PROBE_ANSWER] == 1
-    await endpoint._send(b"x")
+    endpoint.send(b"x")
     assert mux.sent[-1] == (b"x", AWAY)
     # Both addresses are the peer's.
     mux.datagram(DTLS, HOME)
@@ -231,7 +243,7 @@ async def test_a_forged_source_address_gets_a_probe_and_no_more(mux: Mux) -> Non
     assert 20 <= len(probes(mux)) <= 25
     assert all(len(data) <= len(check(endpoint, nominate=True)) for data, _ in mux.sent)
     assert sum(len(data) for data, _ in mux.sent) < received
-    await endpoint._send(b"x")
+    endpoint.send(b"x")
     assert mux.sent[-1] == (b"x", HOME)
 
 
@@ -297,7 +309,7 @@ async def test_nobody_takes_the_address_of_an_active_peer(mux: Mux) -> None:
     assert mux.counters[MuxCount.ADDRESS_TAKEN] == 1
     assert len(mux.sent) == 1
     mux.datagram(DTLS, HOME)
-    assert await victim._recv() == DTLS
+    assert await victim.receive() == DTLS
     # The same program with the same port may come back later.
     mux.time += ADDRESS_HELD_SECONDS + 1
     mux.datagram(check(thief, nominate=True), HOME)
@@ -305,7 +317,7 @@ async def test_nobody_takes_the_address_of_an_active_peer(mux: Mux) -> None:
     # What is no longer the first one's stays with the second when the first closes.
     victim.close()
     mux.datagram(DTLS, HOME)
-    assert await thief._recv() == DTLS
+    assert await thief.receive() == DTLS
 
 
 async def test_addresses_of_a_peer_are_bounded(mux: Mux) -> None:
@@ -332,9 +344,9 @@ async def test_the_handshake_queue_is_bounded(mux: Mux) -> None:
     endpoint.close()
     # The end takes the place of a datagram.
     for _ in range(DTLS_QUEUE_LENGTH - 1):
-        assert await endpoint._recv() == DTLS
+        assert await endpoint.receive() == DTLS
     with pytest.raises(ConnectionError):
-        await endpoint._recv()
+        await endpoint.receive()
 
 
 async def test_media_before_the_handshake_is_counted(mux: Mux) -> None:
@@ -347,13 +359,13 @@ async def test_media_before_the_handshake_is_counted(mux: Mux) -> None:
 async def test_closing_frees_names_and_wakes_the_reader(mux: Mux) -> None:
     endpoint = mux.open_endpoint()
     mux.datagram(check(endpoint), HOME)
-    reader = asyncio.create_task(endpoint._recv())
+    reader = asyncio.create_task(endpoint.receive())
     endpoint.close()
     endpoint.close()
     with pytest.raises(ConnectionError):
         await reader
     with pytest.raises(ConnectionError):
-        await endpoint._send(b"x")
+        endpoint.send(b"x")
     mux.datagram(check(endpoint), HOME)
     mux.datagram(DTLS, HOME)
     assert mux.counters[MuxCount.UNKNOWN_UFRAG] == 1
@@ -394,7 +406,7 @@ async def test_a_defect_is_counted_and_does_not_stop_the_reader(receiver: Native
             peer.bind(("127.0.0.1", 0))
             for data in (check(endpoint), RTCP, DTLS):
                 peer.sendto(data, ("127.0.0.1", mux.port))
-            assert await asyncio.wait_for(endpoint._recv(), 10) == DTLS
+            assert await asyncio.wait_for(endpoint.receive(), 10) == DTLS
         assert mux.counters[MuxCount.FAILED] == 1
     finally:
         mux.close()
@@ -418,7 +430,7 @@ async def test_over_a_real_socket(host: str, receiver: NativeReceiver | None) ->
             answer = await asyncio.wait_for(loop.sock_recv(peer, 2048), 10)
             assert answer[:2] == b"\x01\x01"
             assert endpoint.address == peer.getsockname()[:2]
-            await endpoint._send(b"hello")
+            endpoint.send(b"hello")
             assert await asyncio.wait_for(loop.sock_recv(peer, 2048), 10) == b"hello"
             peer.sendto(check(endpoint, nominate=True), (host, mux.port))
             assert await asyncio.wait_for(loop.sock_recv(peer, 2048), 10) == answer

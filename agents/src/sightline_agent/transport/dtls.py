@@ -143,13 +143,13 @@ class DtlsSession:
             try:
                 self._ssl.do_handshake()
             except SSL.WantReadError:
-                await self._flush()
+                self._flush()
                 await self._receive()
             except SSL.Error:
-                await self._flush()  # the alert
+                self._flush()  # the alert
                 raise
             else:
-                await self._flush()
+                self._flush()
                 return
 
     def _is(self, fingerprints: Sequence[tuple[str, str]]) -> bool:
@@ -189,21 +189,21 @@ class DtlsSession:
         delay = self._ssl.DTLSv1_get_timeout()
         try:
             async with asyncio.timeout(delay):
-                data = await self._endpoint._recv()
+                data = await self._endpoint.receive()
         except TimeoutError:
             self._ssl.DTLSv1_handle_timeout()
-            await self._flush()
+            self._flush()
         else:
             self._ssl.bio_write(data)
 
-    async def _flush(self) -> None:
+    def _flush(self) -> None:
         """Send what OpenSSL wrote, in as few datagrams as whole records fit in."""
         data = b""
         with contextlib.suppress(SSL.WantReadError):
             while True:
                 data += self._ssl.bio_read(_READ_BYTES)
         for datagram in datagrams(data):
-            await self._endpoint._send(datagram)
+            self._endpoint.send(datagram)
 
     async def _listen(self) -> None:
         """Answer repeated flights and wait for the goodbye."""
@@ -211,7 +211,7 @@ class DtlsSession:
             while not self._ssl.get_shutdown() & SSL.RECEIVED_SHUTDOWN:
                 await self._receive()
                 self._discard()
-                await self._flush()
+                self._flush()
         except (ConnectionError, SSL.Error):
             return  # the endpoint is closed, or OpenSSL gave up repeating itself
 
@@ -234,11 +234,11 @@ class DtlsSession:
         except (pylibsrtp.Error, ValueError):
             return None
 
-    async def send_rtcp(self, data: bytes) -> None:
+    def send_rtcp(self, data: bytes) -> None:
         """Encrypt and send; nothing when the association is over."""
         if self.connected and self._outbound is not None:
             try:
-                await self._endpoint._send(self._outbound.protect_rtcp(data))
+                self._endpoint.send(self._outbound.protect_rtcp(data))
             except ConnectionError:
                 return
 
@@ -255,7 +255,7 @@ class DtlsSession:
             self._pump.cancel()
             with contextlib.suppress(ConnectionError, SSL.Error):
                 self._ssl.shutdown()
-                await self._flush()
+                self._flush()
         await asyncio.wait({self._pump})
 
 

@@ -1,7 +1,7 @@
 """One session's place on the mux: ICE credentials, the address its peer proved, and what DTLS reads from.
 
-`RTCDtlsTransport` finds here what it needs of an ICE transport: `role`, `_recv`, `_send`. The mux tells of checks and
-hands over datagrams; the peer listens by `on_move` and `on_media`.
+The mux tells of checks and hands over datagrams; DTLS reads and writes its flights (`receive`, `send`); the peer
+listens by `on_move`, `on_media` and `on_rtcp`.
 
 Addresses. The first checked address is used until the peer nominates another one (it roamed), or until the first has
 been silent while another was checked (a NAT in between changed its mind). A check proves who sent it, not from where:
@@ -67,8 +67,6 @@ def _random(length: int) -> str:
 
 class Endpoint:
     """See the module."""
-
-    role = "controlled"
 
     def __init__(self, mux: _Mux, association: Association | None = None) -> None:
         self.address: Address | None = None
@@ -232,13 +230,15 @@ class Endpoint:
         if self.on_rtcp is not None:
             self.on_rtcp(plain)
 
-    async def _recv(self) -> bytes:
+    async def receive(self) -> bytes:
+        """The next datagram of DTLS; ConnectionError once it is closed."""
         data = await self._inbox.get()
         if data is None:
             raise ConnectionError("closed")
         return data
 
-    async def _send(self, data: bytes) -> None:
+    def send(self, data: bytes) -> None:
+        """To where the peer is; ConnectionError once it is closed."""
         if self._closed or self.address is None:
             raise ConnectionError("closed")
         self._mux.send(data, self.address)

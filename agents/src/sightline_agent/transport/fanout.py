@@ -1,7 +1,7 @@
 """The interface of the fan-out: packetise once, then per viewer a header, encryption and a send.
 
 Callers: the hub (`send`), peers (`add`, `remove`, `move`, `resend`, `stats`). Two implementations have the same
-semantics: the pure-Python one here now, a native one later.
+semantics: a native one, and one in pure Python, which is the reference and serves where the native one is not there.
 """
 
 from collections.abc import Callable

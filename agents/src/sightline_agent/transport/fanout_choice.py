@@ -31,7 +31,7 @@ def choose_fanout(sockets: Sockets, threads: int = 1) -> MakeFanOut:
     try:
         native = NativeFanOut(sockets, limits=limits)
     except NativeUnavailableError as error:
-        log.info("fan-out", implementation="python", reason=str(error))
+        log.warning("fan-out", implementation="python", reason=str(error))
         return lambda: PythonFanOut(sockets)
     log.info("fan-out", implementation="native", method=native.method, threads=limits.threads)
     return lambda: NativeFanOut(sockets, limits=limits)

@@ -26,7 +26,7 @@ from sightline_agent.transport.pacing import Later, Pace, Ticker, on_loop
 from sightline_agent.transport.ring import MAX_BYTES, MAX_PACKETS
 from sightline_agent.transport.srtp import WINDOW, SrtpError
 
-INTERFACE = 6
+INTERFACE = 7
 """What this adapter expects of the extension; one built from other sources is not used."""
 SEGMENTS = 16
 """Packets per segmented datagram. A frame leaves back to back however it is cut, so this changes nothing for who

@@ -33,6 +33,7 @@ from sightline_agent.transport.stun import (
     build_pong,
     build_response,
     build_role_conflict,
+    is_indication,
     is_response,
     parse_ping,
     parse_request,
@@ -63,6 +64,8 @@ class MuxCount(StrEnum):
     MEDIA = "media"
     """SRTP and SRTCP."""
     BAD_STUN = "bad-stun"
+    KEEP_ALIVE = "keep-alive"
+    """A peer keeps its NAT's memory fresh."""
     PING = "ping"
     """Answered without credentials: the operator asks whether an address leads here."""
     PING_LIMITED = "ping-limited"
@@ -275,6 +278,9 @@ class UdpMux:
             self._drop(MuxCount.UNKNOWN_PROTOCOL, source)
 
     def _stun(self, data: bytes, source: Address) -> None:
+        if is_indication(data) and source in self._by_address:
+            self.counters[MuxCount.KEEP_ALIVE] += 1
+            return
         try:
             if is_response(data):
                 endpoint = self._by_address.get(source)

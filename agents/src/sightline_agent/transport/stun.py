@@ -20,6 +20,7 @@ MAX_REQUEST_BYTES = 1024
 """Browsers send some 120 bytes; a longer one is not worth a hash."""
 
 BINDING_REQUEST = 0x0001
+_BINDING_INDICATION = 0x0011
 BINDING_RESPONSE = 0x0101
 _BINDING_ERROR = 0x0111
 ROLE_CONFLICT = 487
@@ -113,6 +114,11 @@ def build_pong(ping: Ping, address: Address) -> bytes:
     head += _attribute(_XOR_MAPPED_ADDRESS, _xored(address, ping.transaction))
     head = _with_length(head, len(head) - HEADER_BYTES + 8)
     return head + _attribute(_FINGERPRINT, _crc(head))
+
+
+def is_indication(data: bytes) -> bool:
+    """A peer keeps the way through its NAT open (RFC 8445 section 11); nothing is to be done."""
+    return data[:2] == _BINDING_INDICATION.to_bytes(2, "big")
 
 
 def is_response(data: bytes) -> bool:

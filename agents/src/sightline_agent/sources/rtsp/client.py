@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from sightline_agent.sources.base import SourceError
 from sightline_agent.sources.credentials import Credentials
 from sightline_agent.sources.rtsp import auth, messages
+from sightline_agent.sources.rtsp.apart import choose_apart
 from sightline_agent.sources.rtsp.inbox import Inbox
 from sightline_agent.sources.rtsp.messages import Status
 from sightline_agent.sources.rtsp.wire import Message, Packet, Splitter, WireError
@@ -49,7 +50,9 @@ class Connection:
         self._transport = inbox.transport
         self._credentials = credentials
         self._authorizer: auth.Authorizer | None = None
-        self._splitter = Splitter()
+        self.apart = choose_apart()
+        """What takes apart that comes."""
+        self._splitter = Splitter(self.apart.cut)
         self._sequence = 0
         self._early: list[Packet | Message] = []
         self._early_bytes = 0

@@ -11,15 +11,18 @@ from typing import cast
 from sightline_agent.sources.base import SourceError
 from sightline_model.reasons import SourceReason
 
+_ROOM_BYTES = 128 * 1024
+"""Read into, again and again: a key frame finds room. Memory that is new for each read costs more than the reading."""
 _MOST_BYTES = 1 << 20
 """Not taken yet; beyond that the camera has to wait."""
 
 
-class Inbox(asyncio.Protocol):
+class Inbox(asyncio.BufferedProtocol):
     """See the module. One reader or follower at a time."""
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport
+        self._room = memoryview(bytearray(_ROOM_BYTES))
         self._data: list[bytes] = []
         self._bytes = 0
         self._take: Callable[[bytes], None] | None = None
@@ -76,6 +79,14 @@ class Inbox(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection is open."""
         self.transport = cast("asyncio.Transport", transport)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where to read to."""
+        return self._room
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """So much was read."""
+        self.data_received(bytes(self._room[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
         """Hand on or keep."""

@@ -127,10 +127,11 @@ class Stream:
     def _interleaved(self, items: Iterable[Packet | Message]) -> None:
         media: list[bytes] = []
         rtp_channel, rtcp_channel = self._playing.channels
+        over_udp = self._playing.udp is not None
         for item in items:
             if isinstance(item, Message):
                 self._message(item)
-            elif self._playing.udp is not None:
+            elif over_udp:
                 continue
             elif item.channel == rtp_channel:
                 media.append(item.data)
@@ -150,11 +151,11 @@ class Stream:
 
     def _media(self, packets: list[bytes]) -> None:
         now = self._loop.time()
-        pictures, at = False, 0
-        while at < len(packets):
-            end = at + 1 + rtp.following(packets, at)
-            pictures = self._packets(packets[at:end], now) or pictures
-            at = end
+        pictures = False
+        runs, malformed = self._connection.apart.runs(packets)
+        self._malformed += malformed
+        for run in runs:
+            pictures = self._digest(run, now) or pictures
         if pictures:
             if self._bye or now - self._extended_at > _EXTEND_SECONDS:
                 self._extended_at = now
@@ -164,25 +165,20 @@ class Stream:
         self._ordered.settle()
         self._deliver(now)
 
-    def _packets(self, packets: list[bytes], now: float) -> bool:
+    def _digest(self, run: rtp.Run, now: float) -> bool:
         """Digest a packet and those that follow it; True if there was a part of a picture in it."""
-        try:
-            packet = rtp.parse(packets[0])
-        except rtp.RtpError:
-            self._malformed += 1
-            return False
+        packet, following = run
         if packet.payload_type != self._playing.track.payload_type:
             return False
-        following = packets[1:]
         self._reception.packet(packet, now, len(following))
         if self._sound is not None:
             self._sound.picture(packet.timestamp, now)
         self._ordered.take(packet)
         if following and self._ordered.follow(packet, len(following)):
-            self._assembler.extend([data[rtp.FIXED_HEADER :] for data in following], packet.timestamp)
+            self._assembler.extend(following, packet.timestamp)
         else:
-            for data in following:
-                self._ordered.take(rtp.parse(data))
+            for one in run.packets()[1:]:
+                self._ordered.take(one)
         return bool(packet.payload)
 
     def _push(self, packet: rtp.RtpPacket, gap: bool) -> None:

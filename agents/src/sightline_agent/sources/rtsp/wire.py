@@ -4,7 +4,9 @@ Pure and bounded: a camera may send anything. Whatever is neither a packet nor a
 because after it nothing tells where the next one begins.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 MAX_HEAD = 16 * 1024
@@ -43,10 +45,34 @@ class Message:
         return [value for key, value in self.headers if key == name]
 
 
+Frames = tuple[list[tuple[int, bytes]], int, int]
+"""Channels and data of binary frames; where they end; how many bytes from there are wanted for the one that begins
+there, 0 where none does."""
+Cut = Callable[[bytes, int], Frames]
+
+_packet = partial(tuple.__new__, Packet)
+"""Without a call of Python for each."""
+
+
+def cut(data: bytes, start: int) -> Frames:
+    """Cut binary frames off, from `start` up to the first byte that begins none. The extension can, too (`apart`)."""
+    found: list[tuple[int, bytes]] = []
+    position, length = start, len(data)
+    while position < length and data[position] == _DOLLAR:
+        begin = position + _FRAME_HEADER
+        end = begin + (data[position + 2] << 8) + data[position + 3] if begin <= length else begin
+        if end > length:
+            return found, position, end - position
+        found.append((data[position + 1], data[begin:end]))
+        position = end
+    return found, position, 0
+
+
 class Splitter:
     """Bytes in, packets and messages out."""
 
-    def __init__(self) -> None:
+    def __init__(self, cut: Cut = cut) -> None:
+        self._cut = cut
         self._buffer = bytearray()
         self._wanted = 0
         """Bytes without which the item that has begun cannot be whole: fewer are not looked at."""
@@ -62,13 +88,11 @@ class Splitter:
         position, found, length = 0, list[Packet | Message](), len(buffer)
         while position < length:
             if buffer[position] == _DOLLAR:
-                begin = position + _FRAME_HEADER
-                end = begin + (buffer[position + 2] << 8) + buffer[position + 3] if begin <= length else begin
-                if end > length:
-                    self._wanted = end - position
+                frames, position, wanted = self._cut(buffer, position)
+                found += map(_packet, frames)
+                if wanted:
+                    self._wanted = wanted
                     break
-                found.append(Packet(buffer[position + 1], buffer[begin:end]))
-                position = end
                 continue
             if buffer[position] in b"\r\n":  # some servers end a body with one line break too many
                 position += 1

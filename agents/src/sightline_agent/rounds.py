@@ -1,0 +1,67 @@
+"""What each of many viewers needs now and then, done for several of them at one wake-up.
+
+A timer per viewer would wake the process for each of them at a moment of its own, and a wake-up costs more than the
+work it is for. Here all that falls due within a grain of time is done in one round, at the grain's beginning: so work
+may come that much too early, never too late for another reason than a busy loop. What is asked for sooner than a grain
+from now is done in the next round.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+GRAIN_SECONDS = 0.05
+
+Work = Callable[[], float | None]
+"""Done in a round; after how many seconds it is to be done again. None: never."""
+
+
+class Turn:
+    """Somebody's work."""
+
+    def __init__(self, work: Work, failed: Callable[[Exception], None]) -> None:
+        self._work: Work | None = work
+        self._failed = failed
+
+    def cancel(self) -> None:
+        """Do it no more. Idempotent."""
+        self._work = None
+
+    def take(self) -> float | None:
+        """Do it; when it is to be done again."""
+        if self._work is None:
+            return None
+        try:
+            return self._work()
+        except Exception as error:
+            self.cancel()
+            self._failed(error)
+            return None
+
+
+class Rounds:
+    """One per agent. Bounded by who asks: each turn is in one round at most, and cancelled ones leave with theirs."""
+
+    def __init__(self, grain: float = GRAIN_SECONDS) -> None:
+        self._grain = grain
+        self._rounds: dict[int, list[Turn]] = {}
+
+    def each(self, delay: float, work: Work, failed: Callable[[Exception], None]) -> Turn:
+        """Do it after so many seconds, and again as it says; `failed` hears what it raises, which ends it."""
+        turn = Turn(work, failed)
+        self._enter(turn, delay)
+        return turn
+
+    def _enter(self, turn: Turn, delay: float) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        number = max(int(now / self._grain) + 1, int((now + delay) / self._grain))
+        if number not in self._rounds:
+            self._rounds[number] = []
+            loop.call_at(number * self._grain, self._round, number)
+        self._rounds[number].append(turn)
+
+    def _round(self, number: int) -> None:
+        for turn in self._rounds.pop(number):
+            again = turn.take()
+            if again is not None:
+                self._enter(turn, again)

@@ -1,0 +1,89 @@
+"""Work that falls due together is done together, and never late."""
+
+import asyncio
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sightline_agent.rounds import GRAIN_SECONDS, Rounds, Turn
+from tests.helpers.virtual_time import run
+
+
+class Desk:
+    """Writes down when its work was done."""
+
+    def __init__(self, every: float, times: int) -> None:
+        self.every = every
+        self.times = times
+        self.done: list[float] = []
+        self.failures: list[Exception] = []
+
+    def work(self) -> float | None:
+        self.done.append(asyncio.get_running_loop().time())
+        return self.every if len(self.done) < self.times else None
+
+    def start(self, rounds: Rounds) -> Turn:
+        return rounds.each(self.every, self.work, self.failures.append)
+
+
+@given(st.floats(0, 3), st.integers(1, 8))
+def test_work_comes_again_and_up_to_a_grain_early(every: float, times: int) -> None:
+    desk = Desk(every, times)
+
+    async def scenario() -> None:
+        desk.start(Rounds())
+        await asyncio.sleep((every + GRAIN_SECONDS) * (times + 1))
+
+    run(scenario())
+    assert len(desk.done) == times
+    least, most = max(every - GRAIN_SECONDS, 0.0), max(every, GRAIN_SECONDS)
+    for before, after in zip([0.0, *desk.done], desk.done, strict=False):
+        assert least - 1e-6 <= after - before <= most + 1e-6
+
+
+def test_many_wake_up_together() -> None:
+    desks = [Desk(1 + place / 1000, 1) for place in range(40)]
+
+    async def scenario() -> None:
+        rounds = Rounds()
+        for desk in desks:
+            desk.start(rounds)
+        await asyncio.sleep(2)
+
+    run(scenario())
+    assert {time for desk in desks for time in desk.done} == {1.0}
+
+
+def test_what_was_cancelled_is_not_done() -> None:
+    first, second, third = desks = [Desk(1, 5), Desk(1, 5), Desk(1, 5)]
+
+    async def scenario() -> None:
+        rounds = Rounds()
+        turns = [desk.start(rounds) for desk in desks]
+        turns[0].cancel()
+        turns[0].cancel()
+        await asyncio.sleep(2.5)
+        turns[1].cancel()
+        await asyncio.sleep(5)
+
+    run(scenario())
+    assert (first.done, len(second.done), len(third.done)) == ([], 2, 5)
+
+
+def test_one_that_fails_ends_alone() -> None:
+    failing, other = Desk(1, 5), Desk(1, 5)
+    error = RuntimeError("a defect")
+
+    def work() -> float | None:
+        failing.work()
+        raise error
+
+    async def scenario() -> None:
+        rounds = Rounds()
+        rounds.each(1, work, failing.failures.append)
+        other.start(rounds)
+        await asyncio.sleep(10)
+
+    run(scenario())
+    assert failing.failures == [error]
+    assert (len(failing.done), len(other.done), other.failures) == (1, 5, [])
