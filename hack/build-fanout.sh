@@ -25,3 +25,4 @@ from sightline_fanout import FanOut, __version__
 
 print(f"==> native fan-out: {__version__} installed")
 END
+touch .venv/.fanout  # for make: where there was no toolchain, the next run looks again

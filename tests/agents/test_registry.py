@@ -10,8 +10,8 @@ import pytest
 from sightline_agent.attachment import Attachment, Wanted
 from sightline_agent.errors import ProblemError
 from sightline_agent.media.frames import MediaFormat, VideoFormat
+from sightline_agent.observer import Observer
 from sightline_agent.registry import SessionRegistry
-from sightline_agent.session import Observer
 from sightline_agent.signaling.sessions import Opened, OpenRequest
 from sightline_agent.sources.base import SourceError
 from sightline_agent.transport.fanout_python import PythonFanOut

@@ -10,6 +10,7 @@ import { formatFragment, parseFragment } from "./fragment";
 import { problemOfError } from "./problem";
 
 const KEY = "sightline.token";
+const REFUSED = "This token was not accepted. It may have expired, or be meant for another server.";
 
 export class TokenStore {
   #memory: string | null = null; // where the browser forbids storage, the token lives as long as the page
@@ -104,5 +105,5 @@ export class SignIn {
 
 export function signInWords(error: unknown): string {
   const problem = problemOfError(error);
-  return problem.status === 401 ? `This token was not accepted. ${problem.detail}` : `${problem.title}. ${problem.detail}`;
+  return problem.status === 401 ? REFUSED : `${problem.title}. ${problem.detail}`;
 }

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { parseRetryAfter, problemOf, problemOfError, ProblemError } from "../src/problem";
+import { signInWords } from "../src/signin";
 import { problem, problemResponse } from "./helpers";
 
 const NOW = Date.parse("2026-01-01T00:00:00Z");
@@ -65,4 +66,14 @@ test("thrown things are put into problems", () => {
   assert.equal(problemOfError(new TypeError("Failed to fetch")).code, "network");
   assert.equal(problemOfError(new DOMException("late", "TimeoutError")).code, "timeout");
   assert.equal(problemOfError("odd", "bad-answer").code, "bad-answer");
+});
+
+test("who signs in with a wrong token is told so, and nothing about headers", () => {
+  const refused = new ProblemError({
+    code: "unauthenticated",
+    status: 401,
+    title: "Sign in to continue",
+    detail: "Send a valid token: Authorization: Bearer <token>.",
+  });
+  assert.equal(signInWords(refused), "This token was not accepted. It may have expired, or be meant for another server.");
 });

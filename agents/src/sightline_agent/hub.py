@@ -328,7 +328,13 @@ class Hub:
             self._plan.failed(error, self._now())
             self._last_error = told
             self._park_none(error)
-            log("source failed", reason=error.reason, message=str(error), viewers=self._plan.watching)
+            log(
+                "source failed",
+                profile=self.name,
+                reason=error.reason,
+                message=str(error),
+                viewers=self._plan.watching,
+            )
         self._changed()
         self._look_again()
 

@@ -82,7 +82,6 @@ class SessionRegistry:
         self._watchers: list[Watcher] = []
         self._closing = False
         self.ended_by_reason: Counter[EndReason] = Counter()
-        self.key_frames_wanted = 0
         self.acks_dropped = 0
         self.quality_changes: Counter[Cause] = Counter()
         self.came = 0

@@ -15,6 +15,7 @@ import structlog
 
 from sightline_agent.attachment import Attachment
 from sightline_agent.errors import ProblemError
+from sightline_agent.observer import Observer
 from sightline_agent.quality import Cause, Quality, Viewers
 from sightline_agent.signaling.sessions import Opened, OpenRequest
 from sightline_agent.sources.base import SourceError
@@ -59,20 +60,6 @@ class Peer(Protocol):
     def close(self, reason: EndReason) -> None: ...
 
 
-class Observer(Protocol):
-    """What a peer tells; called on the loop."""
-
-    def connected(self) -> None: ...
-
-    def media(self) -> None: ...
-
-    def alive(self) -> None: ...
-
-    def key_frame_wanted(self) -> None: ...
-
-    def closed(self, reason: EndReason, message: str) -> None: ...
-
-
 MakePeer = Callable[[str, Attachment, Observer], Peer]
 
 
@@ -83,7 +70,6 @@ class Home(Protocol):
     wall: Callable[[], datetime]
     acks_dropped: int
     quality_changes: Counter[Cause]
-    key_frames_wanted: int
 
     @property
     def renditions(self) -> Viewers: ...
@@ -207,7 +193,6 @@ class Session:
             self.tell(Input.ACK)
 
     def key_frame_wanted(self) -> None:
-        self._home.key_frames_wanted += 1
         self.quality.want_key_frame()
 
     def closed(self, reason: EndReason, message: str) -> None:

@@ -6,7 +6,6 @@ fan-out is made when its first sound comes, so cameras without sound have none.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from sightline_agent.media.frames import AudioFormat, Chunk
 from sightline_agent.media.lipsync import LipSync
@@ -33,8 +32,8 @@ class Soundtrack:
         return self._fanouts[format_]
 
     def totals(self) -> FanOutTotals:
-        """What was sent. A viewer who begins with the newest packet gets no group of pictures: no burst is counted."""
-        return replace(sum((one.totals() for one in self._fanouts.values()), FanOutTotals()), bursts=0)
+        """What was sent."""
+        return sum((one.totals() for one in self._fanouts.values()), FanOutTotals())
 
     def restart(self) -> None:
         """Another run of the source begins."""

@@ -9,6 +9,7 @@ from sightline_agent.sources.credentials import Credentials
 from sightline_model.agent import MAIN_PROFILE, AgentConfig, AgentLifecycle, CameraIdentity
 from sightline_model.camera import Profile, Source
 
+_PROFILE = "--profile is NAME=SOURCE with a short name in lower case that is not main"
 _IDENTITY = CameraIdentity(namespace="standalone", name="camera", uid="0")
 
 
@@ -18,14 +19,22 @@ def standalone_config(settings: Settings) -> tuple[AgentConfig, dict[str, Creden
     credentials = {MAIN_PROFILE: found}
     profiles = []
     for text in settings.profiles:
-        name, _, address = text.get_secret_value().partition("=")
-        further, credentials[name] = parse_source(address)
+        name, equals, address = text.get_secret_value().partition("=")
+        if not equals:
+            raise SettingsError(_PROFILE)
+        further, credentials[name] = parse_source(address, "--profile")
         profiles.append(_profile(name, further))
     if len(credentials) != 1 + len(profiles):
         raise SettingsError("--profile: each quality needs a name of its own")
     lifecycle = AgentLifecycle(idle_timeout=settings.idle_timeout)
     config = AgentConfig(
-        camera=_IDENTITY, source=source, profiles=profiles, lifecycle=lifecycle, max_viewers=settings.max_viewers
+        camera=_IDENTITY,
+        source=source,
+        profiles=profiles,
+        lifecycle=lifecycle,
+        max_viewers=settings.max_viewers,
+        audio=settings.audio,
+        transcode=settings.transcode,
     )
     return config, credentials
 
@@ -34,12 +43,12 @@ def _profile(name: str, source: Source) -> Profile:
     try:
         return Profile(name=name, source=source)
     except ValidationError:
-        raise SettingsError("--profile is NAME=SOURCE with a short name in lower case that is not main") from None
+        raise SettingsError(_PROFILE) from None
 
 
-def parse_source(text: str) -> tuple[Source, Credentials | None]:
-    """What `--source` names (`sources.address`); SettingsError says what would do."""
+def parse_source(text: str, option: str = "--source") -> tuple[Source, Credentials | None]:
+    """What an option names (`sources.address`); SettingsError says what would do."""
     try:
         return parse_address(text)
     except AddressError as error:
-        raise SettingsError(f"--source: {error}") from None
+        raise SettingsError(f"{option}: {error}") from None

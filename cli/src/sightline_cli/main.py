@@ -35,6 +35,9 @@ def dev(
             help="NAME=URL of a camera to add: rtsp(s), rtmp(s), whep(s) or http(s), a file, or test; repeatable."
         ),
     ] = None,
+    warm_agents: Annotated[
+        int, typer.Option(min=0, max=16, help="Spare agents that wait for cameras (CameraClass.spec.warmAgents).")
+    ] = 0,
     open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
     state: Annotated[Path | None, typer.Option(help="Folder for logs and agents' files; temporary when empty.")] = None,
 ) -> None:
@@ -46,13 +49,14 @@ def dev(
     from sightline_cli.dev import world
 
     try:
-        cameras = [world.parse_camera(text) for text in camera or []]
+        cameras = world.parse_cameras(camera or [])
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--camera") from error
     options = development.Options(
         port=port,
         token=token or os.environ.get("SIGHTLINE_DEV_TOKEN", "") or secrets.token_urlsafe(18),
-        cameras=tuple(cameras),
+        cameras=cameras,
+        warm_agents=warm_agents,
         open_page=open_page,
         state=state,
     )

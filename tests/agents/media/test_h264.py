@@ -18,29 +18,29 @@ def stap(*nals: bytes) -> bytes:
     return b"\x78" + b"".join(len(nal).to_bytes(2, "big") + nal for nal in nals)
 
 
-KEYS = [
-    ("idr", IDR, True),
-    ("slice", SLICE, False),
-    ("sps", SPS, True),
-    ("pps alone", PPS, False),
-    ("sei", b"\x06\x05\x01", False),
-    ("aud", b"\x09\x10", False),
-    ("stap with sps", stap(SPS, PPS), True),
-    ("stap with aud first", stap(b"\x09\x10", SPS, PPS), True),
-    ("stap of slices", stap(SLICE, SLICE), False),
-    ("fu-a start of an idr", b"\x7c\x85abc", True),
-    ("fu-a middle of an idr", b"\x7c\x05abc", False),
-    ("fu-a end of an idr", b"\x7c\x45abc", False),
-    ("fu-a start of a slice", b"\x7c\x81abc", False),
-    ("cut fu-a", b"\x7c\x85", False),
-    ("cut stap", b"\x78\x00", False),
-    ("nothing", b"", False),
+BEGINNINGS = [
+    ("idr", IDR, h264.IDR),
+    ("slice", SLICE, h264.SLICE),
+    ("sps", SPS, h264.SPS),
+    ("pps alone", PPS, h264.PPS),
+    ("sei", b"\x06\x05\x01", h264.SEI),
+    ("aud", b"\x09\x10", h264.AUD),
+    ("stap with sps", stap(SPS, PPS), h264.SPS),
+    ("stap with aud first", stap(b"\x09\x10", SPS, PPS), h264.AUD),
+    ("stap of slices", stap(SLICE, SLICE), h264.SLICE),
+    ("fu-a start of an idr", b"\x7c\x85abc", h264.IDR),
+    ("fu-a middle of an idr", b"\x7c\x05abc", -1),
+    ("fu-a end of an idr", b"\x7c\x45abc", -1),
+    ("fu-a start of a slice", b"\x7c\x81abc", h264.SLICE),
+    ("cut fu-a", b"\x7c\x85", -1),
+    ("cut stap", b"\x78\x00", -1),
+    ("nothing", b"", -1),
 ]
 
 
-@pytest.mark.parametrize(("payload", "expected"), [row[1:] for row in KEYS], ids=[row[0] for row in KEYS])
-def test_key_frames_are_recognised(payload: bytes, expected: bool) -> None:
-    assert h264.is_key(payload) is expected
+@pytest.mark.parametrize(("payload", "expected"), [row[1:] for row in BEGINNINGS], ids=[row[0] for row in BEGINNINGS])
+def test_what_begins_in_a_payload(payload: bytes, expected: int) -> None:
+    assert h264.starts_nal(payload) == expected
 
 
 def nal_units(largest: int) -> st.SearchStrategy[bytes]:
@@ -96,7 +96,7 @@ def test_only_the_ends_of_a_fragment_stay_ends() -> None:
 def test_no_bytes_break_anything(data: bytes, limit: int) -> None:
     for part in h264.resplit(data, limit):
         assert len(part) <= limit
-    h264.is_key(data)
+    h264.starts_nal(data)
     h264.reassemble([data, data])
     h264.split_annex_b(data)
 

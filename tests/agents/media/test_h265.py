@@ -73,7 +73,7 @@ def test_noise_breaks_nothing(data: bytes) -> None:
         number = h265_sps.set_id(bytes([kind << 1, 1]) + data)
         assert number is None or 0 <= number < 64
     h265.reassemble([data, data])
-    h265.first_of_picture(data)
+    h265.starts_nal(data)
 
 
 def ap(*nals: bytes) -> bytes:
@@ -97,13 +97,6 @@ BEGINNINGS = [
 @pytest.mark.parametrize(("payload", "expected"), [row[1:] for row in BEGINNINGS], ids=[row[0] for row in BEGINNINGS])
 def test_what_begins_in_a_payload(payload: bytes, expected: int) -> None:
     assert h265.starts_nal(payload) == expected
-
-
-def test_the_first_slice_of_a_picture() -> None:
-    assert h265.first_of_picture(IDR)
-    assert h265.first_of_picture(b"\x62\x01\x94\x80")
-    assert not h265.first_of_picture(b"\x28\x01\x2f")
-    assert not h265.first_of_picture(b"\x28\x01")
 
 
 def nal_units(largest: int) -> st.SearchStrategy[bytes]:

@@ -35,12 +35,13 @@ def test_without_a_relation_arrival_counts() -> None:
     assert sync.correction(RATE, 5.0) == 0
 
 
-def test_the_first_part_of_a_picture_counts() -> None:
+def test_the_newest_part_of_a_picture_counts_as_in_the_reports_of_the_pictures() -> None:
     sync = LipSync()
     sync.picture(1, 1.0)
-    sync.picture(1, 1.5)
     sync.sound(0, 1.0, 1)
     assert sync.correction(RATE, 9.0) == 0
+    sync.picture(1, 1.5)
+    assert sync.correction(RATE, 9.0) == -RATE // 2
 
 
 @given(st.lists(st.integers(-(1 << 31) + 1, (1 << 31) - 1), max_size=20), STAMPS)

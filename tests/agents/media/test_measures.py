@@ -47,10 +47,11 @@ def test_rates_of_a_steady_stream() -> None:
 def test_rates_soon_after_the_start_and_after_the_end() -> None:
     meter = Meter()
     assert meter.rates(5.0) == (0.0, 0)
-    for number in range(10):
-        meter.add(chunk(number * 3600), 5.0 + number / 25)
-    fps, _ = meter.rates(5.4)
-    assert fps == 25.0
+    for number in range(25):
+        meter.add(chunk(number * 3600), 5.2 + number / 25)
+        assert meter.rates(5.2 + number / 25) == (0.0, 0)  # one frame, or a burst, says nothing
+    fps, _ = meter.rates(6.2)
+    assert 23.0 <= fps <= 26.0
     assert meter.rates(60.0) == (0.0, 0)
     meter.restart()
     assert meter.rates(60.0) == (0.0, 0)

@@ -3,8 +3,10 @@
 import asyncio
 import os
 import sys
+import time
 
 import pytest
+import structlog
 
 from sightline_agent.sources.base import SourceError
 from sightline_agent.transcode import process, worker
@@ -25,7 +27,8 @@ async def test_pictures_go_through() -> None:
         if len(made) == 30:
             enough.set()
 
-    transcoder = Transcoder("h264", deliver)
+    # By a clock that is ahead of the process's nothing ever comes too late, however long its start takes.
+    transcoder = Transcoder("h264", deliver, Outside(clock=lambda: time.monotonic() + 600.0))
     running = asyncio.create_task(transcoder.run())
     for unit in coded(B_FRAMES, 40):
         transcoder.feed(unit.ticks, unit.data, unit.key)
@@ -79,6 +82,25 @@ async def test_a_process_that_reads_nothing_does_not_make_us_grow() -> None:
     assert transcoder.left_out >= 300
     running.cancel()
     await asyncio.wait({running})
+
+
+async def test_the_log_tells_a_wanted_end_from_another() -> None:
+    with structlog.testing.capture_logs() as lines:
+        transcoder = Transcoder("h264", lambda ticks, unit: None, python(SILENT))
+        running = asyncio.create_task(transcoder.run())
+        while transcoder.pid is None:
+            await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.wait({running})
+        with pytest.raises(SourceError):
+            await Transcoder("h264", lambda ticks, unit: None, python(ENDS)).run()
+    told = [(line["event"], line["log_level"], line.get("code")) for line in lines]
+    assert told == [
+        ("transcoder started", "info", None),
+        ("transcoder stopped", "info", None),
+        ("transcoder started", "info", None),
+        ("transcoder failed", "warning", 3),
+    ]
 
 
 async def test_the_environment_stays_with_the_agent(monkeypatch: pytest.MonkeyPatch) -> None:

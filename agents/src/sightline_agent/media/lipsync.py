@@ -53,9 +53,8 @@ class LipSync:
         self._picture = self._sound = self._relation = None
 
     def picture(self, timestamp: int, now: float) -> None:
-        """A part of a picture came; its first part counts."""
-        if self._picture is None or self._picture[0] != timestamp:
-            self._picture = (timestamp, now)
+        """A part of a picture came. The newest counts, as in the pictures' own reports: so both tell of one clock."""
+        self._picture = (timestamp, now)
 
     def sound(self, timestamp: int, now: float, picture: int | None) -> None:
         """Sound came, of the same moment as `picture` if that is known."""

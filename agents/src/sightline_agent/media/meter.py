@@ -9,6 +9,8 @@ from sightline_agent.media.frames import Chunk
 
 _WINDOW = 5
 """Whole seconds that the rates look back."""
+_LEAST_SECONDS = 0.999
+"""A source that has just begun sends a key frame, or many frames at once. (A whole second, but for rounding.)"""
 
 
 class Meter:
@@ -23,8 +25,6 @@ class Meter:
         self._began: float | None = None
         self._key_at: float | None = None
         self.keyframe_interval = 0.0
-        self.frames_total = 0
-        self.bytes_total = 0
 
     def restart(self) -> None:
         """A new run: rates and the key frame interval begin anew."""
@@ -39,9 +39,7 @@ class Meter:
         second = int(now)
         if second != self._second:
             self._close(second)
-        size = sum(map(len, chunk.payloads))
-        self._bytes += size
-        self.bytes_total += size
+        self._bytes += sum(map(len, chunk.payloads))
         if chunk.key:
             if self._key_at is not None:
                 self.keyframe_interval = round(now - self._key_at, 3)
@@ -50,12 +48,11 @@ class Meter:
             return False
         self._timestamp = chunk.timestamp
         self._frames += 1
-        self.frames_total += 1
         return True
 
     def rates(self, now: float) -> tuple[float, int]:
-        """Frames per second and bits per second over the last seconds."""
-        if self._began is None:
+        """Frames per second and bits per second over the last seconds; 0 while nothing can be said of them."""
+        if self._began is None or now - self._began < _LEAST_SECONDS:
             return 0.0, 0
         second = int(now)
         whole = [bucket for bucket in self._buckets if second - _WINDOW <= bucket[0] < second]
@@ -64,7 +61,7 @@ class Meter:
         start = max(self._began, float(second - _WINDOW))
         span = second - start
         if span < 1.0:  # not one whole second yet: what has come so far
-            span = max(now - start, 0.2)
+            span = now - start
             whole.append((second, self._frames, self._bytes))
         frames = sum(bucket[1] for bucket in whole)
         size = sum(bucket[2] for bucket in whole)

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from starlette.requests import ClientDisconnect, Request
 
+from sightline_agent.bodies import read_body
 from sightline_agent.errors import ProblemError
 from sightline_agent.signaling.answer import offered
 from sightline_agent.signaling.sdp import MAX_SDP_BYTES, SdpError, parse_offer
@@ -53,17 +54,8 @@ def require_type(request: Request, *accepted: str) -> str:
 
 async def read_text(request: Request, limit: int = MAX_SDP_BYTES) -> str:
     """The body as UTF-8; 413 as soon as it is longer than `limit`, 400 when it is not text."""
-    too_large = problem(ProblemCode.BODY_TOO_LARGE, f"at most {limit} bytes are accepted")
-    declared = request.headers.get("content-length", "")
-    if declared.isascii() and declared.isdigit() and (len(declared) > 10 or int(declared) > limit):
-        raise too_large
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > limit:
-            raise too_large
     try:
-        return body.decode()
+        return (await read_body(request, limit)).decode()
     except UnicodeDecodeError:
         raise SdpError("the body is not UTF-8") from None
 

@@ -11,8 +11,6 @@ players send none. Location is a path; the front door, which sends the Location 
 is the application's matter.
 """
 
-from collections.abc import Awaitable, Callable
-
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -38,8 +36,6 @@ _ALLOWED_HEADERS = "Authorization, Content-Type, If-Match"
 _ENDPOINT_METHODS = ("OPTIONS", "GET", "HEAD", "POST")
 _SESSION_METHODS = ("OPTIONS", "GET", "HEAD", "PATCH", "DELETE")
 _ALL_METHODS = "OPTIONS, GET, HEAD, POST, PATCH, DELETE"
-
-Handler = Callable[[Request], Awaitable[Response]]
 
 
 def whep_routes(sessions: Sessions, authenticate: Authenticate) -> list[BaseRoute]:

@@ -8,14 +8,27 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+from pydantic import ValidationError
+
 from sightline_agent.sources.credentials import Credentials, split_url
-from sightline_model.camera import FileSource, HlsSource, RtmpSource, RtspSource, Source, V4l2Source, WhepSource
+from sightline_model.camera import (
+    FileSource,
+    HlsSource,
+    RtmpSource,
+    RtspSource,
+    RtspTransport,
+    Source,
+    V4l2Source,
+    WhepSource,
+)
 from sightline_model.camera import TestPatternSource as TestPatternSpec
 
 EXAMPLES = (
     "rtsp://[user:password@]host/path, rtmp://host/app/key, http(s)://host/index.m3u8, http(s)://host/clip.mp4, "
     "wheps://[token@]host/path, /path/to/clip, /dev/video0 or test"
 )
+_RTSP_OPTIONS = "behind a # may stand transport=TCP, UDP (not with rtsps) or Auto, and fingerprint=SHA-256 with rtsps"
+_TRANSPORTS = {one.lower(): one.value for one in RtspTransport}
 _TEST = "test"
 
 Named = tuple[Source, Credentials | None]
@@ -30,7 +43,8 @@ def parse_address(text: str) -> Named:
 
     `test` and `testpattern://?width=640&fps=15` are the test pattern. A WHEP endpoint is an http(s) URL that ends in
     /whep, or one with the scheme whep or wheps instead; its token stands where a user name would. Other http(s) URLs
-    are playlists if they end like one, else clips.
+    are playlists if they end like one, else clips. Behind an RTSP address `#transport=TCP` (or UDP) says how RTP
+    comes, and `#fingerprint=` names the certificate that an rtsps camera made itself.
     """
     if text == _TEST or text.startswith("testpattern:"):
         scheme = "testpattern"
@@ -54,17 +68,36 @@ def _pattern(text: str) -> Named:
 
 
 def _rtsp(text: str) -> Named:
+    address, _, fragment = text.partition("#")
+    url, credentials = _split(address)
+    options = {name: values[-1] for name, values in parse_qs(fragment, keep_blank_values=True).items()}
+    if not options.keys() <= {"transport", "fingerprint"}:
+        raise AddressError(f"not a valid address; a # in a password is written %23; {_RTSP_OPTIONS}")
+    if "transport" in options:
+        options["transport"] = _TRANSPORTS.get(options["transport"].lower(), options["transport"])
+    try:
+        return Source(rtsp=RtspSource.model_validate({"url": url, **options})), credentials
+    except ValidationError:
+        if options:
+            raise AddressError(f"not a valid address; {_RTSP_OPTIONS}") from None
+        raise
+
+
+def _split(text: str) -> tuple[str, Credentials | None]:
+    """As `split_url`. In `user:12/3@host` the password is cut in two: its halves would pass for a port and a path."""
     url, credentials = split_url(text)
-    return Source(rtsp=RtspSource(url=url)), credentials
+    if credentials is None and "@" in url:
+        raise AddressError("not a valid address; a / or ? in a password is written %2F or %3F, an @ in a path %40")
+    return url, credentials
 
 
 def _rtmp(text: str) -> Named:
-    url, credentials = split_url(text)
+    url, credentials = _split(text)
     return Source(rtmp=RtmpSource(url=url)), credentials
 
 
 def _whep(text: str) -> Named:
-    url, credentials = split_url("http" + text.partition("whep")[2] if text.startswith("whep") else text)
+    url, credentials = _split("http" + text.partition("whep")[2] if text.startswith("whep") else text)
     if credentials is None:
         return Source(whep=WhepSource(url=url)), None
     # MediaMTX takes user name and password as a token with a colon between.

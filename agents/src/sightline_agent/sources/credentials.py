@@ -27,11 +27,6 @@ class Credentials:
 ReadCredentials = Callable[[], Credentials | None]
 
 
-def no_credentials() -> Credentials | None:
-    """For sources that need none."""
-    return None
-
-
 def mounted(directory: Path) -> ReadCredentials:
     """Reads the files `username`, `password` and `token` in `directory`; None while there are none."""
 

@@ -1,14 +1,12 @@
 """The little HTTP that sources need: one request, one bounded answer, every failure as a SourceError.
 
-On asyncio and h11, so that nothing blocks and a cancelled source ends at once. Certificates are verified. Redirects
-are followed a few times; what authorizes at one server is never sent to another. An answer of any status is an answer:
-`refusal` makes a SourceError of one that is no success. Addresses appear in no message: they may hold keys.
+On asyncio and h11, so that nothing blocks and a cancelled source ends at once. Redirects are followed a few times;
+what authorizes at one server is never sent to another. An answer of any status is an answer: `refusal` makes a
+SourceError of one that is no success. Addresses appear in no message: they may hold keys.
 """
 
 import asyncio
 import contextlib
-import functools
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from urllib.parse import quote, urljoin, urlsplit
@@ -16,9 +14,9 @@ from urllib.parse import quote, urljoin, urlsplit
 import h11
 
 from sightline_agent.sources.base import SourceError
+from sightline_agent.sources.dial import dial
 from sightline_model.reasons import SourceReason
 
-CONNECT_SECONDS = 4.0
 _READ_BYTES = 64 * 1024
 _MAX_REDIRECTS = 3
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -94,7 +92,7 @@ async def _once(request: Request) -> Response:
     scheme, host, port = _origin(request.url)
     if scheme not in _PORTS or not host:
         raise SourceError(SourceReason.PROTOCOL_ERROR, f"the address of {request.it} is not http or https")
-    reader, writer = await _connect(scheme, host, port, request.it)
+    reader, writer = await dial(host, port, request.it, encrypted=scheme == "https")
     try:
         return await _exchange(request, reader, writer)
     except (h11.ProtocolError, UnicodeError):
@@ -104,24 +102,6 @@ async def _once(request: Request) -> Response:
         raise SourceError(SourceReason.UNREACHABLE, text) from None
     finally:
         writer.close()
-
-
-async def _connect(scheme: str, host: str, port: int, it: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    context = _tls() if scheme == "https" else None
-    try:
-        async with asyncio.timeout(CONNECT_SECONDS):
-            return await asyncio.open_connection(host, port, ssl=context)
-    except TimeoutError:
-        text = f"{it} cannot be reached: nobody answers"
-    except ConnectionRefusedError:
-        text = f"{it} cannot be reached: the connection is refused"
-    except ssl.SSLCertVerificationError as error:
-        text = f"the certificate of {it} is not trusted: {error.verify_message}"
-    except ssl.SSLError:
-        text = f"{it} cannot be reached: TLS fails"
-    except (OSError, UnicodeError):
-        text = f"{it} cannot be reached"
-    raise SourceError(SourceReason.UNREACHABLE, text)
 
 
 async def _exchange(request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Response:
@@ -185,8 +165,3 @@ def _origin(url: str) -> tuple[str, str, int]:
     with contextlib.suppress(ValueError):
         port = parts.port or _PORTS.get(scheme, 0)
     return scheme, (parts.hostname or "").lower(), port
-
-
-@functools.cache
-def _tls() -> ssl.SSLContext:
-    return ssl.create_default_context()

@@ -56,12 +56,16 @@ class TestPattern:
 
     def _work(self, emitter: Emitter) -> None:
         fps = self._spec.fps
+        painter = _Painter(self._spec)
+        # The clock starts now: what FFmpeg took to get ready shall not make the first pictures and all sound late.
+        began, wall = self._clock(), self._wall()
         assembler = Assembler()
         started = False
-        began, wall = self._clock(), self._wall()
         beeps = _Beeps(emitter, lambda seconds: began + seconds - self._clock(), wall) if self._sound else None
-        for number, data in self._encoded(wall, lambda: int((self._clock() - began) * fps)):
-            for nal in h264.split_annex_b(data):
+        for number in _numbers(lambda: int((self._clock() - began) * fps)):
+            key = self._key_frame_wanted.is_set()
+            self._key_frame_wanted.clear()
+            for nal in h264.split_annex_b(painter.paint(number, wall + timedelta(seconds=number / fps), key)):
                 for payload in h264.fragment(nal):
                     assembler.push(payload, number * CLOCK_RATE // fps, marker=False)
             if not started:
@@ -74,13 +78,15 @@ class TestPattern:
             for chunk in chunks:
                 emitter.write(chunk)
 
-    def _encoded(self, began: datetime, due: Callable[[], int]) -> Iterator[tuple[int, bytes]]:
-        """(number, access unit) of each frame, not before the one that is `due`."""
+
+class _Painter:
+    """Paints pictures and encodes them; ready to do so once it is made."""
+
+    def __init__(self, spec: TestPatternSpec) -> None:
         try:
             from av.filter import Graph
         except ImportError as error:  # pragma: no cover
             raise SourceError(SourceReason.CODEC_UNSUPPORTED, "PyAV is not installed") from error
-        spec = self._spec
         graph = Graph()
         source = graph.add("testsrc2", f"size={spec.width}x{spec.height}:rate={spec.fps}")
         shape = graph.add("format", "pix_fmts=yuv420p")
@@ -88,19 +94,21 @@ class TestPattern:
         source.link_to(shape)
         shape.link_to(end)
         graph.configure()
-        encoder = x264.encoder(spec)
-        caption = Caption(spec)
-        for number in _numbers(due):
-            frame: Any = end.pull()
-            frame.pts = number
-            frame.time_base = Fraction(1, spec.fps)
-            x264.as_key_frame(frame, self._key_frame_wanted.is_set())
-            self._key_frame_wanted.clear()
-            moment = began + timedelta(seconds=number / spec.fps)
-            caption.draw(frame, clock_text(number, moment))
-            caption.flash(frame, beeping(moment))
-            for packet in encoder.encode(frame):
-                yield number, bytes(packet)
+        self._graph, self._end = graph, end
+        self._encoder = x264.encoder(spec)
+        self._encoder.open()
+        self._caption = Caption(spec)
+        self._time_base = Fraction(1, spec.fps)
+
+    def paint(self, number: int, moment: datetime, key: bool) -> bytes:
+        """The access unit of the next picture, which has this number and shows this time."""
+        frame: Any = self._end.pull()
+        frame.pts = number
+        frame.time_base = self._time_base
+        x264.as_key_frame(frame, key)
+        self._caption.draw(frame, clock_text(number, moment))
+        self._caption.flash(frame, beeping(moment))
+        return b"".join(map(bytes, self._encoder.encode(frame)))
 
 
 class _Beeps:

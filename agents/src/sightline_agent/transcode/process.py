@@ -2,12 +2,11 @@
 
 `Transcoder.run` starts it, and returns only by cancellation or SourceError: when the process ends, writes nonsense, or
 is fed for `STALL_SECONDS` without giving a picture. Whoever runs it (the rendition's hub) starts it again with growing
-pauses. The process gets nothing of the agent's environment: it needs no credentials, and reads what cameras send.
+pauses.
 """
 
 import asyncio
 import contextlib
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -15,6 +14,8 @@ from dataclasses import dataclass
 
 import structlog
 
+from sightline_agent import child
+from sightline_agent.child import Child
 from sightline_agent.sources.base import SourceError
 from sightline_agent.transcode.backlog import Backlog
 from sightline_agent.transcode.records import Kind, Record, RecordError, Splitter, Tally, pack
@@ -23,9 +24,7 @@ from sightline_model.reasons import SourceReason
 STALL_SECONDS = 5.0
 """Also the time that the process has for its start."""
 COMMAND = (sys.executable, "-I", "-m", "sightline_agent.transcode.worker")
-_PASSED_ON = ("PATH", "LD_LIBRARY_PATH")
 _READ_BYTES = 1 << 16
-_END_SECONDS = 2.0
 
 _log = structlog.get_logger(__name__)
 
@@ -93,18 +92,12 @@ class Transcoder:
                 living.exception()  # retrieved, where nobody asks any more
 
     async def _live(self) -> None:
-        environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         try:
-            process = await asyncio.create_subprocess_exec(
-                *self._outside.command,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
-                env=environment,
-            )
+            process = await child.start(self._outside.command)
         except OSError as error:
             raise SourceError(SourceReason.STALLED, "the transcoder cannot be started") from error
         self.pid = process.pid
+        _log.info("transcoder started")
         tasks = self._tasks(process)
         stopped = asyncio.create_task(self._stop.wait(), name="transcoder stop")
         try:
@@ -115,19 +108,18 @@ class Transcoder:
         finally:
             for task in (stopped, *tasks):
                 task.cancel()
-            await _end(process)
+            await process.end()  # it keeps nothing, so it is not asked
             await asyncio.gather(stopped, *tasks, return_exceptions=True)
-            _log.info(
-                "transcoder ended", code=process.returncode, dropped=self._backlog.dropped, **self._tally._asdict()
-            )
+            figures = {"dropped": self._backlog.dropped, **self._tally._asdict()}
+            if self._stop.is_set():
+                _log.info("transcoder stopped", **figures)
+            else:
+                _log.warning("transcoder failed", code=process.status, **figures)
 
-    def _tasks(self, process: asyncio.subprocess.Process) -> set[asyncio.Task[None]]:
-        pipes = process.stdin, process.stdout
-        if pipes[0] is None or pipes[1] is None:
-            raise RuntimeError("the transcoder was started without pipes")
+    def _tasks(self, process: Child) -> set[asyncio.Task[None]]:
         return {
-            asyncio.create_task(self._write(pipes[0]), name="transcoder input"),
-            asyncio.create_task(self._read(pipes[1]), name="transcoder output"),
+            asyncio.create_task(self._write(process.input), name="transcoder input"),
+            asyncio.create_task(self._read(process.output), name="transcoder output"),
             asyncio.create_task(self._watch(), name="transcoder watch"),
         }
 
@@ -170,14 +162,3 @@ class Transcoder:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """It keeps nothing, so it is not asked."""
-    with contextlib.suppress(ProcessLookupError):
-        process.kill()
-    try:
-        async with asyncio.timeout(_END_SECONDS):
-            await process.wait()
-    except TimeoutError:
-        _log.warning("transcoder did not end in time", pid=process.pid)

@@ -9,18 +9,8 @@ from collections.abc import Mapping
 
 Value = float | bool | str | None | dict[str, "Value"] | list["Value"]
 
-_NUMBER, _BOOLEAN, _STRING, _OBJECT, _NULL, _UNDEFINED, _MAP, _END, _ARRAY, _LONG_STRING = (
-    0,
-    1,
-    2,
-    3,
-    5,
-    6,
-    8,
-    9,
-    10,
-    12,
-)
+_NUMBER, _BOOLEAN, _STRING, _OBJECT = range(4)
+_NULL, _UNDEFINED, _MAP, _END, _ARRAY, _LONG_STRING = 5, 6, 8, 9, 10, 12
 _MAX_DEPTH = 8
 _MAX_ITEMS = 1000
 

@@ -7,19 +7,18 @@ says in words is repeated; the server's status codes are.
 import asyncio
 import os
 import re
-import ssl
 import struct
 from collections import deque
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from sightline_agent.sources.base import SourceError
+from sightline_agent.sources.dial import dial
 from sightline_agent.sources.rtmp import amf, chunks
 from sightline_agent.sources.rtmp.chunks import ChunkReader, Message
 from sightline_model.reasons import SourceReason
 
 IT = "the RTMP server"
-CONNECT_SECONDS = 4.0
 _PORTS = {"rtmp": 1935, "rtmps": 443}
 _VERSION = b"\3"
 _HANDSHAKE_BYTES = 1536
@@ -69,27 +68,13 @@ def target(url: str) -> Target:
 
 async def connect(where: Target) -> "Connection":
     """Up to the handshake."""
-    context = ssl.create_default_context() if where.scheme == "rtmps" else None
+    connection = Connection(*await dial(where.host, where.port, IT, encrypted=where.scheme == "rtmps"))
     try:
-        async with asyncio.timeout(CONNECT_SECONDS):
-            reader, writer = await asyncio.open_connection(where.host, where.port, ssl=context)
-    except TimeoutError:
-        text = f"{IT} cannot be reached: nobody answers"
-    except ConnectionRefusedError:
-        text = f"{IT} cannot be reached: the connection is refused"
-    except ssl.SSLCertVerificationError as error:
-        text = f"the certificate of {IT} is not trusted: {error.verify_message}"
-    except (OSError, UnicodeError):
-        text = f"{IT} cannot be reached"
-    else:
-        connection = Connection(reader, writer)
-        try:
-            await connection.shake_hands()
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-    raise SourceError(SourceReason.UNREACHABLE, text)
+        await connection.shake_hands()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 class Connection:

@@ -100,15 +100,8 @@ def _configuration(data: bytes) -> Configuration:
     for mask in (0x1F, 0xFF):
         if at >= len(data):
             break
-        count = data[at] & mask
-        at += 1
-        for _ in range(count):
-            size = int.from_bytes(data[at : at + 2], "big")
-            nal = data[at + 2 : at + 2 + size]
-            if len(nal) < size or not size:
-                raise VideoError("a parameter set is cut")
-            sets.append(nal)
-            at += 2 + size
+        found, at = _sets(data, at + 1, data[at] & mask)
+        sets += found
     return Configuration(tuple(sets), (data[4] & 0x03) + 1)
 
 
@@ -119,16 +112,22 @@ def _configuration_of_h265(data: bytes) -> Configuration:
     sets: list[bytes] = []
     at = 23
     for _ in range(data[22]):
-        count = int.from_bytes(data[at + 1 : at + 3], "big")
-        at += 3
-        for _ in range(count):
-            size = int.from_bytes(data[at : at + 2], "big")
-            nal = data[at + 2 : at + 2 + size]
-            if len(nal) < size or not size:
-                raise VideoError("a parameter set is cut")
-            sets.append(nal)
-            at += 2 + size
+        found, at = _sets(data, at + 3, int.from_bytes(data[at + 1 : at + 3], "big"))
+        sets += found
     return Configuration(tuple(sets), (data[21] & 0x03) + 1, H265)
+
+
+def _sets(data: bytes, at: int, count: int) -> tuple[list[bytes], int]:
+    """So many parameter sets behind their lengths, and where they end."""
+    sets = []
+    for _ in range(count):
+        size = int.from_bytes(data[at : at + 2], "big")
+        nal = data[at + 2 : at + 2 + size]
+        if len(nal) < size or not size:
+            raise VideoError("a parameter set is cut")
+        sets.append(nal)
+        at += 2 + size
+    return sets, at
 
 
 def _unsupported(name: str) -> SourceError:

@@ -14,6 +14,7 @@ from enum import StrEnum
 
 import structlog
 
+from sightline_agent import child
 from sightline_agent.sources.sound import wire
 from sightline_agent.sources.sound.worker import CANNOT_DECODE, READY
 
@@ -75,7 +76,7 @@ class OpusProcess:
         try:
             await self._keep_running()
         finally:
-            _log.info("sound is encoded no more", starts=self.starts, problem=self.problem)
+            _log.info("sound encoder stopped", starts=self.starts, problem=self.problem)
 
     async def _keep_running(self) -> None:
         loop = asyncio.get_running_loop()
@@ -88,28 +89,24 @@ class OpusProcess:
                 return
             if loop.time() - began > _STABLE_SECONDS:
                 pause = _FIRST_PAUSE
-            _log.warning("the process that encodes sound has ended", status=status, pause=pause)
+            _log.warning("sound encoder failed", status=status, pause=pause)
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def _live(self) -> int | None:
         """One process, from its start to its end; its exit status, None where there was none to start."""
         self.starts += 1
-        pipe = asyncio.subprocess.PIPE
         try:
-            process = await asyncio.create_subprocess_exec(
-                *self._command, stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.DEVNULL
-            )
+            process = await child.start(self._command)
         except OSError:
             return None
         try:
-            if process.stdin is not None and process.stdout is not None:
-                await self._read(process.stdin, process.stdout)
+            await self._read(process.input, process.output)
         finally:
             self._input = None
             self.ready.clear()
-            await _end(process)
-        return process.returncode
+            await process.end(_GOODBYE_SECONDS)
+        return process.status
 
     async def _read(self, commands: asyncio.StreamWriter, answers: asyncio.StreamReader) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, OSError, wire.WireError):
@@ -120,20 +117,3 @@ class OpusProcess:
             while True:
                 at, length = wire.read_head(await answers.readexactly(wire.HEAD_BYTES))
                 self._deliver(await answers.readexactly(length), at)
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """Close its input, and do not wait longer than a moment for its end. Also reached when the task is cancelled."""
-    if process.stdin is not None:
-        process.stdin.close()
-    try:
-        async with asyncio.timeout(_GOODBYE_SECONDS):
-            await process.wait()
-    except TimeoutError:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-    except asyncio.CancelledError:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        raise

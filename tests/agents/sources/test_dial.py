@@ -1,0 +1,74 @@
+"""Connections to servers by name: opened, or told why not without a word about the address."""
+
+import asyncio
+import socket
+import ssl
+from pathlib import Path
+
+import pytest
+
+from sightline_agent.sources import dial as module
+from sightline_agent.sources.base import SourceError
+from sightline_agent.sources.dial import dial
+from sightline_model.reasons import SourceReason
+from tests.helpers.certificates import write_certificate
+from tests.helpers.listening import listening
+
+HOST = "127.0.0.1"
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        writer.write(await reader.read(1024))
+        await writer.drain()
+    finally:
+        writer.close()
+
+
+async def why(host: str, port: int, *, encrypted: bool = False) -> str:
+    with pytest.raises(SourceError) as caught:
+        await dial(host, port, "the server", encrypted=encrypted)
+    assert caught.value.reason is SourceReason.UNREACHABLE
+    return str(caught.value)
+
+
+async def test_a_connection() -> None:
+    async with listening(echo) as port:
+        reader, writer = await dial(HOST, port, "the server", encrypted=False)
+        writer.write(b"hello")
+        assert await reader.read() == b"hello"
+        writer.close()
+
+
+async def test_nobody_listens() -> None:
+    with socket.socket() as free:
+        free.bind((HOST, 0))
+        port = free.getsockname()[1]
+    assert await why(HOST, port) == "the server cannot be reached: the connection is refused"
+
+
+@pytest.mark.parametrize("host", ["nobody.invalid", "a" * 64 + ".example"])
+async def test_a_name_that_leads_nowhere(host: str) -> None:
+    assert await why(host, 80) == "the server cannot be reached"
+
+
+async def test_a_server_without_tls() -> None:
+    async with listening(echo) as port:
+        assert await why(HOST, port, encrypted=True) == "the server cannot be reached: TLS fails"
+
+
+async def test_a_certificate_that_nobody_vouches_for(tmp_path: Path) -> None:
+    file = tmp_path / "server.pem"
+    write_certificate(file)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    server = await asyncio.start_server(echo, HOST, 0, ssl=context)
+    async with server:
+        text = await why(HOST, server.sockets[0].getsockname()[1], encrypted=True)
+    assert text.startswith("the certificate of the server is not trusted: ")
+
+
+async def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CONNECT_SECONDS", 0.0)
+    with socket.create_server((HOST, 0)) as deaf:
+        assert await why(HOST, deaf.getsockname()[1]) == "the server cannot be reached: nobody answers"
