@@ -8,11 +8,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
 import httpx2
 import pytest
+import structlog
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 
@@ -234,6 +236,15 @@ async def test_the_events_tell_the_story() -> None:
             await asyncio.sleep(0.01)
         assert names[0] == "snapshot"
         assert {"session", "source"} <= set(names)
+
+
+async def test_the_log_tells_what_the_source_does_once() -> None:
+    with structlog.testing.capture_logs() as lines:
+        async with agent(standalone(PATTERN)) as (_, client):
+            await watch(client, 5)
+    told = [line["state"] for line in lines if line["event"] == "source"]
+    assert "Streaming" in told
+    assert all(before != after for before, after in pairwise(told))
 
 
 async def test_a_wrong_password_is_in_the_answer_and_nothing_more() -> None:

@@ -14,7 +14,7 @@ from sightline_agent.runtime import prepare
 from sightline_agent.settings import parse
 from sightline_agent.standalone import parse_source
 from sightline_model.agent import AgentConfig, CameraIdentity
-from sightline_model.camera import Source
+from sightline_model.camera import AudioMode, Source, TranscodeMode
 from sightline_model.camera import TestPatternSource as TestPatternSpec
 
 CONFIG = AgentConfig(
@@ -137,6 +137,25 @@ def test_sources(text: str, kind: str) -> None:
     assert parse_source(text)[0].kind == kind
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("rtsp://cam/x#transport=udp", {"url": "rtsp://cam/x", "transport": "UDP"}),
+        ("rtsps://cam/x#fingerprint=AB:cd", {"url": "rtsps://cam/x", "fingerprint": "AB:cd"}),
+        ("rtsps://cam/x?y=1#transport=TCP&fingerprint=ab", {"url": "rtsps://cam/x?y=1", "transport": "TCP"}),
+    ],
+)
+def test_how_to_reach_a_camera_stands_behind_its_address(text: str, expected: dict[str, str]) -> None:
+    source, _ = parse_source(text)
+    assert source.rtsp is not None
+    assert expected.items() <= source.rtsp.model_dump().items()
+
+
+def test_sound_and_transcoding_can_be_switched_off() -> None:
+    start = prepare(parse(["--standalone", "--source", "test", "--audio", "None", "--transcode", "Never"]))
+    assert (start.config.audio, start.config.transcode) == (AudioMode.NONE, TranscodeMode.NEVER)
+
+
 def test_a_whep_endpoint_with_its_token() -> None:
     source, credentials = parse_source("wheps://to%2Fken@example.org:8443/cam/whep?x=1")
     assert source.whep is not None
@@ -145,7 +164,19 @@ def test_a_whep_endpoint_with_its_token() -> None:
     assert (credentials.token, credentials.username) == ("to/ken", "")
 
 
-@pytest.mark.parametrize("text", ["ftp://x/y", "rtsp://", "rtsp://a:secret@/x", "testpattern://?colour=red", ""])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ftp://x/y",
+        "rtsp://",
+        "rtsp://a:secret@/x",
+        "rtsp://a:sec#secret@cam/x",
+        "rtsp://cam/x#transport=secret",
+        "rtsp://cam/x#fingerprint=ab",
+        "testpattern://?colour=red",
+        "",
+    ],
+)
 def test_sources_that_are_none(text: str) -> None:
     with pytest.raises(SettingsError) as caught:
         parse_source(text)
@@ -154,8 +185,11 @@ def test_sources_that_are_none(text: str) -> None:
 
 BAD_STARTS = [
     (["--standalone"], "--source"),
-    (["--standalone", "--source", "test", "--port", "99999"], "control_port"),
-    (["--standalone", "--source", "test", "--host", "example.org"], "host"),
+    (["--standalone", "--source", "test", "--port", "99999"], "--port: "),
+    (["--standalone", "--source", "test", "--host", "example.org"], "--host: 'example.org' does not appear"),
+    (["--standalone", "--source", "test", "--profile", "sd=ftp://x"], "--profile: not a known kind of address"),
+    (["--standalone", "--source", "rtsp://u:12/3@host/cam"], "--source: not a valid address; a / or ? in a password"),
+    (["--standalone", "--source", "test", "--profile", "sd"], "--profile is NAME=SOURCE"),
     (["--config", "/nowhere"], "/nowhere/agent.json cannot be read"),
 ]
 

@@ -53,6 +53,18 @@ def test_a_camera_is_read(text: str, source: dict[str, Any], secret: dict[str, s
     assert bool(secret) == any(name.endswith("Ref") for name in found[kind])
 
 
+def test_how_a_camera_is_reached_goes_along() -> None:
+    assert made("gate=rtsps://h/s#fingerprint=AB")[0] == {"rtsp": {"url": "rtsps://h/s", "fingerprint": "AB"}}
+    assert made("rtsp://h/s#transport=udp")[0] == {"rtsp": {"url": "rtsp://h/s", "transport": "UDP"}}
+
+
+@pytest.mark.parametrize("texts", [["gate=test", f"gate={RTSP}"], [RTSP, RTSP], ["test-pattern=test"]])
+def test_each_camera_has_a_name_of_its_own(texts: list[str]) -> None:
+    with pytest.raises(ValueError, match="another camera has the name"):
+        world.parse_cameras(texts)
+    assert [camera.name for camera in world.parse_cameras(["a=test", "b=test"])] == ["a", "b"]
+
+
 def test_the_bare_address_and_the_pattern() -> None:
     assert world.parse_camera(f"{RTSP}?a=b").name == "camera"
     assert made("gate=testpattern://?width=640&height=360&fps=15")[0]["testPattern"]["width"] == 640
@@ -91,3 +103,8 @@ def test_credentials_go_into_a_secret_and_nowhere_else(address: str) -> None:
 
 def test_the_test_pattern_is_always_there() -> None:
     assert world.objects(())[1]["metadata"] == {"name": "test-pattern", "namespace": "default"}
+
+
+def test_spare_agents_are_a_matter_of_the_class() -> None:
+    without, wanted = (world.objects((), warm_agents=number)[0] for number in (0, 2))
+    assert (without["spec"], wanted["spec"]) == ({}, {"warmAgents": 2})

@@ -91,6 +91,33 @@ async def test_it_lists_and_follows(waits: Waits) -> None:
         assert (feed.stats[CAMERA].lists, feed.stats[CAMERA].events) == (1, 2)
 
 
+async def test_what_somebody_has_just_listed_is_not_listed_again(waits: Waits) -> None:
+    cluster, cache = a_memory(), Cache([CAMERA])
+    await cluster.create(camera("a"))
+    listing = await cluster.list(CAMERA)
+    cache.resync(CAMERA, listing.items, resource_version=listing.resource_version)
+    await cluster.create(camera("b"))
+    async with a_feed(cluster, cache, waits) as feed:
+        await settle()
+        assert names(cache) == ["a", "b"]
+        assert (feed.stats[CAMERA].lists, feed.stats[CAMERA].events) == (0, 1)
+
+
+async def test_it_follows_what_is_selected_and_leaves_sweeps_to_others(waits: Waits) -> None:
+    cluster, cache = a_memory(), Cache([CAMERA])
+    settings = FollowSettings(sweep_seconds=None, selectors={CAMERA: {"ours": "yes"}}, sleep=waits.sleep)
+    await cluster.create(labelled(camera("a"), ours="yes"))
+    await cluster.create(camera("b"))
+    async with Feed(cluster, cache, [CAMERA], settings=settings) as feed:
+        await settle()
+        await cluster.create(labelled(camera("c"), ours="yes"))
+        await cluster.create(labelled(camera("d"), ours="no"))
+        await settle()
+        assert names(cache) == ["a", "c"]
+        await waits.pass_(1000)
+        assert feed.stats[CAMERA].lists == 1
+
+
 async def test_a_watch_that_ends_is_resumed_without_a_list(waits: Waits) -> None:
     cluster, cache = a_memory(), Cache([CAMERA])
     async with a_feed(cluster, cache, waits) as feed:

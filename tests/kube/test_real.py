@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from aiohttp.test_utils import TestServer
 from kubernetes.aio import client as kubernetes
 from kubernetes.aio.config import incluster_config
 
-from sightline_kube.cluster import AccessQuery, EventType, Preconditions, TokenUser
+from sightline_kube.cluster import AccessQuery, EventType, Obj, Preconditions, TokenUser
 from sightline_kube.errors import (
     ClusterError,
     GoneError,
@@ -269,6 +270,23 @@ async def test_a_list_begins_again_when_the_server_forgot_it(script: Script) -> 
         {"limit": "2", "continue": "next", **selector},
         selector,
     ]
+
+
+async def test_what_is_listed_is_slimmed_page_by_page(script: Script) -> None:
+    pages: list[int] = []
+
+    def slimmed(obj: Obj) -> Obj:
+        pages.append(len(script.asked))
+        return {"kind": obj["kind"], "metadata": {"name": obj["metadata"]["name"]}}
+
+    async with connected(script, replace(QUICK, listed=slimmed)) as cluster:
+        script.answers = [
+            says({"metadata": {"resourceVersion": "5", "continue": "next"}, "items": [at(1), at(2)]}),
+            says({"metadata": {"resourceVersion": "5"}, "items": [at(3)]}),
+        ]
+        listing = await cluster.list(CAMERA)
+    assert listing.items == [{"kind": "Camera", "metadata": {"name": "front"}}] * 3
+    assert pages == [1, 1, 2]
 
 
 async def test_an_empty_list_may_have_no_items(script: Script) -> None:

@@ -1,4 +1,4 @@
-"""The pool of strings: what comes out is equal, shares, and stays within bounds."""
+"""The pools of what objects have in common: what comes out is equal, shares, and stays within bounds."""
 
 import json
 
@@ -23,18 +23,23 @@ def test_what_comes_out_is_equal(given_: list[object]) -> None:
         assert json.dumps(value) == before
 
 
-def test_strings_are_shared_and_containers_are_not() -> None:
-    text = '{"metadata": {"labels": {"role": "agent"}}, "list": ["agent"], "long": "' + "x" * 65 + '"}'
+def test_what_comes_again_is_shared() -> None:
+    text = '{"metadata": {"labels": {"role": "agent"}}, "list": ["agent", 300], "long": "' + "x" * 65 + '"}'
     words = Words()
     first, second = words.shared(json.loads(text)), words.shared(json.loads(text))
     assert first["metadata"]["labels"]["role"] is second["list"][0]
     assert next(iter(first)) is next(iter(second))
-    assert first["metadata"] is not second["metadata"]
+    assert first["metadata"] is second["metadata"]
+    assert first["list"] is second["list"]
     assert first["long"] is not second["long"]
+    assert words.shared([{}, []]) == [{}, []]
+    assert words.shared([True, 1, 1.0]) == [True, 1, 1.0]
+    assert [type(value) for value in words.shared([1, True, 1.0])] == [int, bool, float]
 
 
-def test_the_pool_is_bounded() -> None:
+def test_the_pools_are_bounded() -> None:
     words = Words(most=10)
     for number in range(1000):
-        words.shared({"name": f"camera-{number}"})
-        assert len(words) <= 12
+        for _ in range(2):
+            words.shared({f"name-{number}": f"camera-{number}", "port": 300 + number, "list": [number]})
+        assert len(words) <= 30

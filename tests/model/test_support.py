@@ -98,6 +98,7 @@ def test_what_works_in_a_class() -> None:
             "turn": {"urls": ["turn:host"], "secretRef": "a"},
         },
         "limits": {"maxViewers": 10},
+        "warmAgents": 3,
         "defaults": {"connectTimeout": "5s"},
         "sessions": {"persist": "Always", "retention": "10s", "maxDuration": "1h"},
         "transports": {"simple": True},
@@ -111,7 +112,7 @@ def test_what_works_in_a_class() -> None:
     [
         ({"podTemplate": {"spec": {}}}, "spec.podTemplate"),
         ({"limits": {"publishPerUser": 2}}, "spec.limits.publishPerUser"),
-        ({"warmAgents": 1}, "spec.warmAgents"),
+        ({"warmAgents": 1, "network": {"mode": "NodePort"}}, "spec.warmAgents"),
         ({"sessions": {"persist": "OnDemand"}}, "spec.sessions.persist"),
         ({"transports": {"simple": False}}, "spec.transports.simple"),
     ],

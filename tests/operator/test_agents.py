@@ -4,13 +4,23 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 from aiohttp import web
 
-from sightline_model.agent import AgentEvent, AgentReport, SessionEvent, SnapshotEvent
+from sightline_model.agent import (
+    Adoption,
+    AgentEvent,
+    AgentReport,
+    SessionEvent,
+    SnapshotEvent,
+    SourceCredentials,
+    spare_identity,
+)
 from sightline_model.reasons import EndReason
+from sightline_model.sealing import SealingKey
 from sightline_model.session import SessionPhase
 from sightline_model.tokens import Signer, generate_private_key_pem, verify
 from sightline_operator import agents, build
@@ -30,6 +40,7 @@ class Server:
         self.report: AgentReport = report()
         self.streams: list[asyncio.Queue[AgentEvent | bytes | None]] = []
         self.requests: list[str] = []
+        self.bodies: list[dict[str, str]] = []
         self.status = 200
         self.port = 0
 
@@ -43,7 +54,8 @@ class Server:
         if request.path == "/v1/events":
             return await self._stream(request)
         if request.method == "PUT":
-            revision = (await request.json())["revision"]
+            self.bodies.append(await request.json())
+            revision = self.bodies[-1].get("revision", "")
             self.report = self.report.model_copy(update={"revision": revision})
         if request.method == "DELETE":
             return web.Response(status=404)
@@ -125,7 +137,7 @@ async def test_a_snapshot_and_events_arrive() -> None:
         server.streams[0].put_nowait(b'event: later\ndata: {"type": "later"}\n\n')
         server.streams[0].put_nowait(SessionEvent(session=session_report(SessionPhase.STREAMING)))
         await until(lambda: "s-1" in here.state.sessions)
-        assert here.news[-1] == News(camera=True, sessions=frozenset({"s-1"}))
+        assert here.news[-1] == News(viewers=True, sessions=frozenset({"s-1"}))
         assert here.links.connected() == (1, 1)
 
 
@@ -213,3 +225,43 @@ async def test_nobody_listens_there() -> None:
         await until(lambda: bool(here.links.state(*nowhere.key).error))
         assert here.links.state(*nowhere.key).error.startswith("cannot connect")
         here.links.follow(nowhere, hurry=True)
+
+
+async def test_a_spare_is_told_sealed_what_to_serve_over_the_link_that_it_has() -> None:
+    key = SealingKey()
+    async with serving() as (server, camera):
+        identity = spare_identity("site", "spare-one")
+        server.report = report().model_copy(update={"camera": identity, "revision": "", "sealing_key": key.public})
+        waits = replace(camera, pod="spare-one", camera=identity, spare_of="default", began_as_spare=True)
+        links = HttpAgentLinks(SIGNER, rng=lambda: 0.0)
+        links.follow(waits)
+        task = asyncio.ensure_future(links.run())
+        try:
+            await until(lambda: links.state("site", "spare-one").connected)
+            before = links.state("site", "spare-one")
+            links.follow(replace(waits, camera=camera.camera, spare_of=""))
+            given = {"main": SourceCredentials(username="admin", password="hunter2")}
+            await links.put_config("site", "spare-one", build.agent_config(plan_of(facts())), given)
+            state = links.state("site", "spare-one")
+            assert (state.connected, state.followed_at) == (True, before.followed_at)
+            assert server.requests.count("GET /v1/events") == 1
+            assert before.idle_since is not None
+            assert state.idle_since is not None
+            assert state.idle_since > before.idle_since
+            ((sealed,),) = [list(body.values()) for body in server.bodies]
+            assert "hunter2" not in sealed
+            adoption = Adoption.model_validate_json(key.open(sealed, identity.audience))
+            assert adoption.credentials == given
+            assert adoption.config == build.agent_config(plan_of(facts()))
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+async def test_credentials_go_nowhere_without_a_key_to_seal_to() -> None:
+    async with linked() as (server, here):
+        await until(lambda: here.state.connected)
+        with pytest.raises(AgentCallError, match="not said what to seal to"):
+            await here.links.put_config(*here.target.key, build.agent_config(plan_of(facts())), {})
+        assert server.bodies == []

@@ -260,6 +260,7 @@ def test_service() -> None:
         },
         "spec": {
             "type": "ClusterIP",
+            "ipFamilyPolicy": "PreferDualStack",
             "selector": {"sightline.dev/camera": "gate", "app.kubernetes.io/component": "agent"},
             "ports": [
                 {"name": "control", "port": 8080, "targetPort": "control", "protocol": "TCP"},

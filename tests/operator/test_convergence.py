@@ -20,8 +20,7 @@ from tests.operator.world import Recording, decoded, evicted_status, names_of, w
 def test_a_camera_becomes_ready_and_a_second_pass_writes_nothing() -> None:
     async def main() -> None:
         async with world() as here:
-            await here.add_camera()
-            await here.ready()
+            await here.start_camera()
             await here.settled()
             (pod,) = await here.pods()
             status = (await here.camera())["status"]
@@ -45,8 +44,7 @@ def test_a_camera_becomes_ready_and_a_second_pass_writes_nothing() -> None:
 def test_three_children_and_few_status_writes() -> None:
     async def main() -> None:
         async with world() as here:
-            await here.add_camera()
-            await here.ready()
+            await here.start_camera()
             await here.settled()
             applied = [call[1] for call in here.recording.calls if call[0] == "apply"]
             assert applied == ["Secret", "Service", "Pod", "PodDisruptionBudget"]  # the last one is the namespace's
@@ -73,8 +71,7 @@ def test_the_class_counts_its_cameras() -> None:
 def test_an_edited_url_is_followed_without_another_pod() -> None:
     async def main() -> None:
         async with world() as here:
-            await here.add_camera()
-            await here.ready()
+            await here.start_camera()
             (before,) = await here.pods()
             url = "rtsp://other.example/stream"
             await here.cluster.merge_patch(CAMERA, "default", "gate", {"spec": {"source": {"rtsp": {"url": url}}}})
@@ -96,8 +93,7 @@ def test_an_edited_url_is_followed_without_another_pod() -> None:
 def test_a_push_that_fails_is_tried_again() -> None:
     async def main() -> None:
         async with world() as here:
-            await here.add_camera()
-            await here.ready()
+            await here.start_camera()
             here.links.deaf = True
             url = "rtsp://other.example/stream"
             await here.cluster.merge_patch(CAMERA, "default", "gate", {"spec": {"source": {"rtsp": {"url": url}}}})
@@ -112,8 +108,7 @@ def test_a_push_that_fails_is_tried_again() -> None:
 def test_a_new_image_makes_the_new_pod_first() -> None:
     async def main() -> None:
         async with world() as here:
-            await here.add_camera()
-            await here.ready()
+            await here.start_camera()
             (before,) = await here.pods()
             here.kubelet.hold = True
             await here.cluster.merge_patch(CAMERA_CLASS, None, "default", {"spec": {"agent": {"image": "agent:2"}}})
@@ -138,8 +133,7 @@ def test_a_changed_class_reaches_one_camera_after_the_other_idle_ones_first() ->
         async with world() as here:
             cameras = ["a", "b", "c", "d"]
             for name in cameras:
-                await here.add_camera(name)
-                await here.ready(name)
+                await here.start_camera(name)
             await here.add_session("s-1", "a")
             watched = next(agent for agent in here.links.agents.values() if agent.config.camera.name == "a")
             watched.set_session("s-1", SessionPhase.STREAMING)
@@ -167,8 +161,7 @@ def test_a_broken_image_stops_at_the_first_camera() -> None:
     async def main() -> None:
         async with world() as here:
             for name in ("a", "b"):
-                await here.add_camera(name)
-                await here.ready(name)
+                await here.start_camera(name)
             here.kubelet.hold = True
             patch = {"spec": {"agent": {"image": "agent:broken"}}}
             await here.cluster.merge_patch(CAMERA_CLASS, None, "default", patch)
@@ -190,10 +183,8 @@ def test_a_broken_image_stops_at_the_first_camera() -> None:
 def test_a_killed_agent_is_lost_and_back() -> None:
     async def main() -> None:
         async with world() as here:
-            await here.add_camera()
-            await here.ready()
-            await here.add_session("s-1")
-            here.agent().set_session("s-1", SessionPhase.STREAMING)
+            await here.start_camera()
+            await here.watch("s-1")
             here.agent().set_source(SourceReason.STREAMING)
             await until(lambda: phase_is(here, "s-1", "Streaming"))
             (pod,) = await here.pods()
@@ -211,10 +202,8 @@ def test_a_killed_agent_is_lost_and_back() -> None:
 def test_a_lost_pod_is_replaced_at_once() -> None:
     async def main() -> None:
         async with world() as here:
-            await here.add_camera()
-            await here.ready()
-            await here.add_session("s-1")
-            here.agent().set_session("s-1", SessionPhase.STREAMING)
+            await here.start_camera()
+            await here.watch("s-1")
             await until(lambda: phase_is(here, "s-1", "Streaming"))
             (pod,) = await here.pods()
             name = pod["metadata"]["name"]
@@ -232,8 +221,7 @@ def test_a_lost_pod_is_replaced_at_once() -> None:
 def test_failed_pods_are_replaced_later_each_time() -> None:
     async def main() -> None:
         async with world() as here:
-            await here.add_camera()
-            await here.ready()
+            await here.start_camera()
             loop = asyncio.get_running_loop()
             waits = []
             for _ in range(4):
@@ -289,8 +277,7 @@ def test_somebody_elses_service_is_not_taken_over() -> None:
 def test_drift_of_children_is_repaired() -> None:
     async def main() -> None:
         async with world() as here:
-            await here.add_camera()
-            await here.ready()
+            await here.start_camera()
             await here.cluster.merge_patch(
                 SERVICE,
                 "default",
@@ -315,8 +302,7 @@ def test_a_secret_is_never_read() -> None:
 
             here.recording.fail = fail
             here.recording.reads = True
-            await here.add_camera()
-            await here.ready()
+            await here.start_camera()
             url = "rtsp://other.example/stream"
             await here.cluster.merge_patch(CAMERA, "default", "gate", {"spec": {"source": {"rtsp": {"url": url}}}})
             await here.settled()
@@ -331,8 +317,7 @@ def test_a_secret_is_never_read() -> None:
 def test_a_secret_that_was_lost_is_there_for_the_next_pod() -> None:
     async def main() -> None:
         async with world() as here:
-            await here.add_camera()
-            await here.ready()
+            await here.start_camera()
             await here.settled(10)
             await here.cluster.delete(SECRET, "default", "camera-gate")
             (pod,) = await here.pods()
@@ -381,11 +366,9 @@ def test_somebody_elses_secret_is_not_taken_over() -> None:
 def test_deleting_the_camera_ends_its_sessions_and_nothing_else() -> None:
     async def main() -> None:
         async with world() as here:
-            await here.add_camera("gate")
-            await here.ready("gate")
+            await here.start_camera("gate")
             agent = here.agent()
-            await here.add_camera("yard")
-            await here.ready("yard")
+            await here.start_camera("yard")
             await here.add_session("s-1", "gate")
             agent.set_session("s-1", SessionPhase.STREAMING)
             await until(lambda: phase_is(here, "s-1", "Streaming"))
@@ -407,12 +390,10 @@ def test_deleting_the_camera_ends_its_sessions_and_nothing_else() -> None:
 def test_a_camera_made_again_gets_children_of_its_own() -> None:
     async def main() -> None:
         async with world() as here:
-            await here.add_camera()
-            await here.ready()
+            await here.start_camera()
             (before,) = await here.pods()
             await here.cluster.delete(CAMERA, "default", "gate")
-            made = await here.add_camera()
-            await here.ready()
+            made = await here.start_camera()
             await here.settled()
             (after,) = await here.pods()
             assert after["metadata"]["ownerReferences"][0]["uid"] == made["metadata"]["uid"]
@@ -424,12 +405,12 @@ def test_a_camera_made_again_gets_children_of_its_own() -> None:
 def test_source_failures_are_copied_and_recover() -> None:
     async def main() -> None:
         async with world() as here:
-            await here.add_camera()
-            await here.ready()
+            await here.start_camera()
             here.agent().set_source(SourceReason.AUTHENTICATION_FAILED, message="The camera refuses the password.")
             await until(lambda: reason_is(here, "SourceReady", "AuthenticationFailed"))
             assert not await here.is_ready()
-            assert (await here.condition("Ready"))[2] == "The camera refuses the password."
+            said, advised = (await here.condition("Ready"))[2].split(". ")
+            assert (said, advised) == ("The camera refuses the password", "Correct the Secret that the source names.")
             here.agent().set_source(SourceReason.STREAMING, video_codec="H264", width=1920, height=1080, fps=29.97)
             await here.ready()
             status = (await here.camera())["status"]
@@ -441,8 +422,7 @@ def test_source_failures_are_copied_and_recover() -> None:
 def test_numbers_alone_are_written_every_ten_seconds() -> None:
     async def main() -> None:
         async with world() as here:
-            await here.add_camera()
-            await here.ready()
+            await here.start_camera()
             here.agent().set_source(SourceReason.STREAMING, bitrate=4_000_000)
             await here.settled(15)
             here.recording.calls.clear()
@@ -474,8 +454,7 @@ def test_an_api_server_that_fails_often_is_outlived() -> None:
 def test_an_unreachable_agent_is_told_and_a_blip_is_not() -> None:
     async def main() -> None:
         async with world() as here:
-            await here.add_camera()
-            await here.ready()
+            await here.start_camera()
             (pod,) = await here.pods()
             address = pod["status"]["podIP"]
             agent = here.agent()
@@ -525,8 +504,7 @@ def test_a_recording_cluster_counts() -> None:
 def test_deleted_events_of_older_versions_do_no_harm() -> None:
     async def main() -> None:
         async with world() as here:
-            await here.add_camera()
-            await here.ready()
+            await here.start_camera()
             (pod,) = await here.pods()
             old = {**pod, "metadata": {**pod["metadata"], "resourceVersion": "1"}}
             here.cache.observe(POD, EventType.DELETED, old)

@@ -11,8 +11,7 @@ from tests.operator.world import world
 def test_a_session_costs_three_writes() -> None:
     async def main() -> None:
         async with world() as here:
-            await here.add_camera()
-            await here.ready()
+            await here.start_camera()
             await here.settled()
             here.recording.calls.clear()
             await here.add_session("s-1")
@@ -23,7 +22,7 @@ def test_a_session_costs_three_writes() -> None:
                 await here.settled(0.5)
             assert await here.phase("s-1") == "Streaming"
             assert (await here.camera())["status"]["viewers"] in (0, 1)
-            await here.settled(2)
+            await here.settled(12)
             assert (await here.camera())["status"]["viewers"] == 1
             agent.set_session("s-1", SessionPhase.ENDED, EndReason.HANGUP)
             await until(lambda: phase_is(here, "s-1", "Ended"))
@@ -34,11 +33,30 @@ def test_a_session_costs_three_writes() -> None:
     run(main)
 
 
+def test_what_the_operator_writes_makes_it_look_at_nothing() -> None:
+    async def main() -> None:
+        async with world() as here:
+            await here.start_camera()
+            await here.add_session("s-1")
+            await here.settled(0.1)
+            passes = here.operator.metrics.passes.labels("StreamSession", "requeue_after")
+            before = passes._value.get()
+            here.agent().set_session("s-1", SessionPhase.STREAMING)
+            await here.settled(0.5)
+            assert await here.phase("s-1") == "Streaming"
+            assert passes._value.get() == before + 1
+            # Whatever others do to it is looked at.
+            await here.cluster.merge_patch(STREAM_SESSION, "default", "s-1", {"metadata": {"labels": {"by": "others"}}})
+            await here.settled(0.5)
+            assert passes._value.get() == before + 2
+
+    run(main)
+
+
 def test_a_session_that_nobody_connects_to_times_out() -> None:
     async def main() -> None:
         async with world() as here:
-            await here.add_camera()
-            await here.ready()
+            await here.start_camera()
             made = await here.add_session("s-1")
             assert made["metadata"]["name"] == "s-1"
             await here.settled(1)
@@ -57,10 +75,8 @@ def test_a_session_that_nobody_connects_to_times_out() -> None:
 def test_an_expired_session_is_ended_at_the_agent() -> None:
     async def main() -> None:
         async with world({"sessions": {"maxDuration": "30s"}}) as here:
-            await here.add_camera()
-            await here.ready()
-            await here.add_session("s-1")
-            here.agent().set_session("s-1", SessionPhase.STREAMING)
+            await here.start_camera()
+            await here.watch("s-1")
             await here.settled(5)
             assert await here.phase("s-1") == "Streaming"
             await until(lambda: phase_is(here, "s-1", "Ended"), 30)
@@ -74,10 +90,8 @@ def test_an_expired_session_is_ended_at_the_agent() -> None:
 def test_a_deleted_session_is_revoked_at_the_agent() -> None:
     async def main() -> None:
         async with world() as here:
-            await here.add_camera()
-            await here.ready()
-            await here.add_session("s-1")
-            here.agent().set_session("s-1", SessionPhase.STREAMING)
+            await here.start_camera()
+            await here.watch("s-1")
             await here.settled(1)
             await here.cluster.delete(STREAM_SESSION, "default", "s-1")
             await until(lambda: here.agent().ended == [("s-1", EndReason.REVOKED)])
@@ -88,10 +102,8 @@ def test_a_deleted_session_is_revoked_at_the_agent() -> None:
 def test_a_session_deleted_while_its_agent_is_out_of_hearing_is_revoked_later() -> None:
     async def main() -> None:
         async with world() as here:
-            await here.add_camera()
-            await here.ready()
-            await here.add_session("s-1")
-            here.agent().set_session("s-1", SessionPhase.STREAMING)
+            await here.start_camera()
+            await here.watch("s-1")
             await here.settled(1)
             (address,) = here.links.agents
             here.links.disconnect(address)

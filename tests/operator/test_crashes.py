@@ -36,9 +36,21 @@ def attempt_of(decision: Decision) -> str:
     return str(decision.new_pod[-1]["metadata"]["annotations"][build.ATTEMPT_ANNOTATION])
 
 
-@pytest.mark.parametrize(("ran", "replaced"), [(0, False), (9, False), (10, True), (4000, True)])
-def test_only_what_had_served_well_is_replaced(ran: float, replaced: bool) -> None:
-    decision = decide(with_crash(ran, 1), NOW)
+@pytest.mark.parametrize(
+    ("ran", "attempt", "replaced"),
+    [
+        (0, 0, False),
+        (2, 0, False),
+        (3, 0, True),
+        (4, 1, False),
+        (5, 1, True),
+        (9, 9, False),
+        (10, 9, True),
+        (4000, 9, True),
+    ],
+)
+def test_only_what_had_served_well_is_replaced(ran: float, attempt: int, replaced: bool) -> None:
+    decision = decide(with_crash(ran, 10, attempt), NOW)
     assert [obj["kind"] for obj in decision.new_pod] == (["Secret", "Pod"] if replaced else [])
     assert [item.name for item in decision.delete] == (["camera-gate-one"] if replaced else [])
 
@@ -82,8 +94,7 @@ def test_a_deleted_pod_is_not_replaced_for_its_crash() -> None:
 def test_a_watched_camera_that_is_killed_repeatedly_is_back_fast_each_time() -> None:
     async def main() -> None:
         async with world() as here:
-            await here.add_camera()
-            await here.ready()
+            await here.start_camera()
             loop = asyncio.get_running_loop()
             waits = []
             for _ in range(5):

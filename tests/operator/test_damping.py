@@ -6,7 +6,6 @@ import pytest
 
 from sightline_model.conditions import Condition
 from sightline_model.reasons import AgentReason, ConditionStatus, SourceReason
-from sightline_model.session import SessionPhase
 from sightline_operator import damping, verdicts
 from sightline_operator.decide import decide
 from tests.operator.samples import NOW, ago, camera, link, report, text, well
@@ -70,8 +69,7 @@ def test_a_source_that_stalls_shortly(failed: object, status: str) -> None:
 def test_a_container_that_is_back_at_once_and_a_stall_are_no_news() -> None:
     async def main() -> None:
         async with world() as here:
-            await here.add_camera()
-            await here.ready()
+            await here.start_camera()
             await here.settled()
             since = (await here.camera())["status"]["conditions"][-1]["lastTransitionTime"]
             (one,) = await here.pods()
@@ -95,10 +93,8 @@ def test_a_container_that_is_back_at_once_and_a_stall_are_no_news() -> None:
 def test_sessions_of_an_agent_that_ended_are_told_at_once() -> None:
     async def main() -> None:
         async with world() as here:
-            await here.add_camera()
-            await here.ready()
-            await here.add_session("s-1")
-            here.agent().set_session("s-1", SessionPhase.STREAMING)
+            await here.start_camera()
+            await here.watch("s-1")
             await here.settled()
             (one,) = await here.pods()
             loop = asyncio.get_running_loop()

@@ -1,5 +1,6 @@
 """The decision about one camera, case by case."""
 
+import re
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -89,7 +90,7 @@ def test_a_camera_on_its_way_out_is_only_told() -> None:
         ({"camera": camera({**UNSUPPORTED})}, "NotSupportedYet", "spec.source.external"),
         ({"camera_class": None, "class_name": "gone"}, "ClassNotFound", "no CameraClass gone"),
         ({"camera_class": None, "class_name": ""}, "ClassNotFound", "is-default-class"),
-        ({"camera_class": camera_class({"warmAgents": 3})}, "ClassNotAccepted", "spec.warmAgents"),
+        ({"camera_class": camera_class({"podTemplate": {}})}, "ClassNotAccepted", "spec.podTemplate"),
         ({"camera_class": camera_class({"colour": "red"})}, "ClassNotAccepted", "spec.colour"),
     ],
 )
@@ -250,8 +251,13 @@ def test_source_ready(
     assert verdict(decision, "SourceReady") == expected
     assert verdict(decision, "Ready") == ready
     if expected[0] == "False":
-        assert condition(decision, "Ready").message == "what the agent says"
+        said_and_advised = condition(decision, "Ready").message
+        assert re.fullmatch(r"what the agent says\. [A-Z].{10,150}\.", said_and_advised)
+        assert condition(decision, "SourceReady").message == said_and_advised
     live = reason is SourceReason.STREAMING
+    silent = decide(well(links={"camera-gate-one": link(report=report(reason, verified))}), NOW)
+    assert silent.status
+    assert [one.type for one in silent.status.conditions if one.status != "True" and not one.message] == []
     assert verdict(decision, "Live") == ("True" if live else "False", "Streaming" if live else "NotStreaming")
     assert decision.status
     assert (decision.status.live, decision.status.phase) == (live, phase)

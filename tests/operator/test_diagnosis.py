@@ -81,8 +81,7 @@ def test_a_node_that_is_lost_makes_its_cameras_look_again() -> None:
     async def main() -> None:
         async with world() as here:
             await here.cluster.create({"apiVersion": "v1", "kind": "Node", **WELL_NODE})
-            await here.add_camera()
-            await here.ready()
+            await here.start_camera()
             (one,) = await here.pods()
             here.links.disconnect(one["status"]["podIP"])
             await here.settled(40)

@@ -11,7 +11,7 @@ from sightline_model import names
 from sightline_model.agent import SessionReport
 from sightline_model.reasons import EndReason
 from sightline_model.session import SessionPhase
-from sightline_operator import build, pods
+from sightline_operator import build, generations, pods
 from sightline_operator.handover import BATCH, GOODBYE_SECONDS, Drain, Move, drain
 from tests.operator.looks import phase_is
 from tests.operator.samples import NOW, ago, link, pod, running
@@ -76,6 +76,22 @@ def test_viewers_of_an_equal_pod_have_their_time_too() -> None:
     assert drained(0, move=Move(drain=60.0, class_hash=same_class)).look_again == 60.0
 
 
+@pytest.mark.parametrize("coming", [False, True])
+@pytest.mark.parametrize(("age", "kept", "ended"), [(20.0, True, 0), (61.0, True, 1), (71.0, False, 0)])
+def test_viewers_keep_their_time_when_their_new_agent_has_to_go_too(
+    coming: bool, age: float, kept: bool, ended: int
+) -> None:
+    """Another change, or another node drained, while viewers of the first agent are still being moved to the second."""
+    oldest, second = pod("oldest", age=600.0), pod("second", age=age)
+    third = [pod("third", status={"phase": "Pending"}, age=1.0)] if coming else []
+    links = {"camera-gate-oldest": link(*viewers(1)), "camera-gate-second": link()}
+    leaving = Move(frozenset(links), 60.0, "newer")
+    chosen = generations.choose([oldest, second, *third], links, pods.desired_hash(oldest), NOW, leaving)
+    assert chosen.standing == second
+    assert (oldest in chosen.serving, oldest in chosen.superfluous) == (kept, not kept)
+    assert len(chosen.hang_up) == ended
+
+
 async def watch(here: World, agent: FakeAgent, sid: str, camera: str = "gate") -> None:
     await here.add_session(sid, camera)
     agent.set_session(sid, SessionPhase.STREAMING)
@@ -96,8 +112,7 @@ async def former(here: World) -> list[str]:
 def test_a_watched_camera_is_handed_over() -> None:
     async def main() -> None:
         async with world({"rollout": {"drainTimeout": "30s"}}) as here:
-            await here.add_camera()
-            await here.ready()
+            await here.start_camera()
             old = here.agent()
             await watch(here, old, "s-1")
             (before,) = await here.pods()
@@ -131,8 +146,7 @@ def test_a_watched_camera_is_handed_over() -> None:
 def test_a_viewer_who_leaves_ends_the_wait() -> None:
     async def main() -> None:
         async with world({"rollout": {"drainTimeout": "1h"}}) as here:
-            await here.add_camera()
-            await here.ready()
+            await here.start_camera()
             old = here.agent()
             await watch(here, old, "s-1")
             await here.cluster.merge_patch(CAMERA_CLASS, None, "default", IMAGE_2)
@@ -148,8 +162,7 @@ def test_a_viewer_who_leaves_ends_the_wait() -> None:
 def test_another_operator_goes_on_where_one_ended() -> None:
     async def main() -> None:
         async with world({"rollout": {"drainTimeout": "60s"}}) as here:
-            await here.add_camera()
-            await here.ready()
+            await here.start_camera()
             await watch(here, here.agent(), "s-1")
             await here.cluster.merge_patch(CAMERA_CLASS, None, "default", IMAGE_2)
             await asyncio.sleep(40)
@@ -199,8 +212,7 @@ def test_what_waits_says_so() -> None:
     async def main() -> None:
         async with world() as here:
             for name in ("a", "b"):
-                await here.add_camera(name)
-                await here.ready(name)
+                await here.start_camera(name)
             here.kubelet.hold = True
             await here.cluster.merge_patch(CAMERA_CLASS, None, "default", IMAGE_2)
             await here.settled(10)
@@ -222,8 +234,7 @@ def test_a_node_that_is_cordoned_is_left() -> None:
         async with world({"rollout": {"drainTimeout": "20s"}}) as here:
             await here.cluster.create(node())
             for name in ("gate", "yard"):
-                await here.add_camera(name)
-                await here.ready(name)
+                await here.start_camera(name)
             (old,) = await here.pods("gate")
             (idle,) = await here.pods("yard")
             await watch(here, here.links.agents[old["status"]["podIP"]], "s-1")
@@ -259,8 +270,7 @@ def test_a_node_without_another_one_keeps_its_viewers() -> None:
     async def main() -> None:
         async with world() as here:
             await here.cluster.create(node())
-            await here.add_camera()
-            await here.ready()
+            await here.start_camera()
             (old,) = await here.pods()
             await watch(here, here.agent(), "s-1")
             here.kubelet.hold = True
@@ -281,8 +291,7 @@ def test_pods_that_may_stay_on_a_cordoned_node_do() -> None:
     async def main() -> None:
         async with world({"scheduling": {"tolerations": [{"operator": "Exists"}]}}) as here:
             await here.cluster.create(node(unschedulable=True))
-            await here.add_camera()
-            await here.ready()
+            await here.start_camera()
             (one,) = await here.pods()
             await here.settled(100)
             assert names_of(await here.pods()) == names_of([one])

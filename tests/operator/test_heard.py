@@ -64,7 +64,7 @@ def test_nothing_is_known_before_a_snapshot() -> None:
 def test_sessions_are_merged_and_a_snapshot_replaces_them() -> None:
     heard = connected()
     news = heard.take(SessionEvent(session=session_report(SessionPhase.CONNECTING)), NOW)
-    assert news == News(camera=True, sessions=frozenset({"s-1"}))
+    assert news == News(viewers=True, sessions=frozenset({"s-1"}))
     heard.take(SessionEvent(session=session_report(SessionPhase.STREAMING)), NOW)
     assert heard.state.sessions["s-1"].phase is SessionPhase.STREAMING
     heard.snapshot(report(), NOW)

@@ -163,11 +163,17 @@ def leaders(contenders: list[Contender]) -> list[Contender]:
     return [each for each in contenders if each.elector.leading]
 
 
+async def elected(contenders: list[Contender]) -> list[Contender]:
+    """All of them, once one leads: that one first."""
+    await until(lambda: bool(leaders(contenders)), 2)
+    (first,) = leaders(contenders)
+    return [first, *(each for each in contenders if each is not first)]
+
+
 def test_one_leads_and_goes_on_leading() -> None:
     async def main() -> None:
         async with several("a", "b", "c") as (cluster, contenders):
-            await until(lambda: bool(leaders(contenders)), 2)
-            (first,) = leaders(contenders)
+            first, *_ = await elected(contenders)
             for _ in range(3000):
                 await asyncio.sleep(0.1)
                 assert leaders(contenders) == [first]
@@ -180,9 +186,7 @@ def test_one_leads_and_goes_on_leading() -> None:
 def test_a_dead_leader_is_followed_after_the_lease_has_run_out() -> None:
     async def main() -> None:
         async with several("a", "b") as (_, contenders):
-            await until(lambda: bool(leaders(contenders)), 2)
-            (first,) = leaders(contenders)
-            (other,) = [each for each in contenders if each is not first]
+            first, other = await elected(contenders)
             await asyncio.sleep(30)
             await first.kill()
             began = asyncio.get_running_loop().time()
@@ -196,9 +200,7 @@ def test_a_dead_leader_is_followed_after_the_lease_has_run_out() -> None:
 def test_a_lease_that_is_given_back_is_taken_within_a_second() -> None:
     async def main() -> None:
         async with several("a", "b") as (cluster, contenders):
-            await until(lambda: bool(leaders(contenders)), 2)
-            (first,) = leaders(contenders)
-            (other,) = [each for each in contenders if each is not first]
+            first, other = await elected(contenders)
             await asyncio.sleep(30)
             await first.kill()
             await first.elector.release()
@@ -212,7 +214,7 @@ def test_a_lease_that_is_given_back_is_taken_within_a_second() -> None:
 def test_a_renewal_that_was_cut_off_does_not_hinder_the_giving_back() -> None:
     async def main() -> None:
         async with several("a") as (cluster, (only,)):
-            await until(lambda: only.elector.leading, 2)
+            await elected([only])
             await only.kill()
             await cluster.merge_patch(LEASE, *PLACE, {"spec": {"renewTime": "2026-11-21T12:00:09.000000Z"}})
             await only.elector.release()
@@ -224,7 +226,7 @@ def test_a_renewal_that_was_cut_off_does_not_hinder_the_giving_back() -> None:
 def test_one_that_never_led_gives_nothing_back() -> None:
     async def main() -> None:
         async with several("a") as (cluster, (first,)):
-            await until(lambda: first.elector.leading, 2)
+            await elected([first])
             other = contender(cluster, "b", 1)
             await asyncio.sleep(5)
             await other.kill()
@@ -237,9 +239,7 @@ def test_one_that_never_led_gives_nothing_back() -> None:
 def test_a_leader_that_is_cut_off_ends_before_another_one_begins() -> None:
     async def main() -> None:
         async with several("a", "b") as (_, contenders):
-            await until(lambda: bool(leaders(contenders)), 2)
-            (first,) = leaders(contenders)
-            (other,) = [each for each in contenders if each is not first]
+            first, other = await elected(contenders)
             await asyncio.sleep(30)
             first.wire.cut = True
             began = asyncio.get_running_loop().time()
@@ -258,7 +258,7 @@ def test_a_leader_that_is_cut_off_ends_before_another_one_begins() -> None:
 def test_a_lease_that_was_taken_away_ends_its_leader(to: str | None) -> None:
     async def main() -> None:
         async with several("a") as (cluster, (only,)):
-            await until(lambda: only.elector.leading, 2)
+            await elected([only])
             if to is None:
                 await cluster.delete(LEASE, *PLACE)
             else:
@@ -273,7 +273,7 @@ def test_a_lease_that_was_taken_away_ends_its_leader(to: str | None) -> None:
 def test_somebody_who_edits_the_lease_does_no_harm() -> None:
     async def main() -> None:
         async with several("a") as (cluster, (only,)):
-            await until(lambda: only.elector.leading, 2)
+            await elected([only])
             for number in range(50):
                 await cluster.merge_patch(LEASE, *PLACE, {"metadata": {"labels": {"n": str(number)}}})
                 await asyncio.sleep(0.7)
@@ -286,7 +286,7 @@ def test_somebody_who_edits_the_lease_does_no_harm() -> None:
 def test_a_leader_whose_machine_slept_writes_nothing_when_it_wakes() -> None:
     async def main() -> None:
         async with several("a") as (_, (only,)):
-            await until(lambda: only.elector.leading, 2)
+            await elected([only])
             only.clock.offset += 10.0
             assert not only.elector.leading
             await until(lambda: only.ended, 4)
@@ -297,7 +297,7 @@ def test_a_leader_whose_machine_slept_writes_nothing_when_it_wakes() -> None:
 def test_wall_clocks_decide_nothing() -> None:
     async def main() -> None:
         async with several("a") as (cluster, (first,)):
-            await until(lambda: first.elector.leading, 2)
+            await elected([first])
             for moment in ("1990-01-01T00:00:00.000000Z", "2090-01-01T00:00:00.000000Z"):
                 other = contender(cluster, f"b-{moment[:4]}", 3)
                 await cluster.merge_patch(LEASE, *PLACE, {"spec": {"renewTime": moment}})

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sightline_kube.errors import InvalidError, NotFoundError
+from sightline_kube.errors import InvalidError, NotFoundError, UnavailableError
 from sightline_kube.kinds import CAMERA, CAMERA_CLASS, POD, SERVICE, UDP_ROUTE, Kind
 from sightline_model import names
 from sightline_operator import network
@@ -43,8 +43,7 @@ def test_an_agent_of_a_node_s_port_is_told_where_it_is() -> None:
     async def main() -> None:
         async with world(TWO) as here:
             await begin(here)
-            await here.add_camera()
-            await here.ready()
+            await here.start_camera()
             await here.settled()
             assert await ports_of(here) == {"gate": 20000}
             assert here.agent().config.advertise == ["192.0.2.10"]
@@ -118,8 +117,7 @@ def test_a_node_port_that_somebody_else_has_is_passed_over() -> None:
                 return None
 
             here.recording.fail = taken
-            await here.add_camera()
-            await here.ready()
+            await here.start_camera()
             await here.settled()
             assert await ports_of(here) == {"gate": 30001}
             (pod,) = await here.pods()
@@ -133,8 +131,7 @@ def test_the_service_goes_with_its_pod() -> None:
     async def main() -> None:
         async with world(NODE_PORTS) as here:
             await begin(here)
-            await here.add_camera()
-            await here.ready()
+            await here.start_camera()
             (before,) = await here.pods()
             await here.cluster.delete(POD, "default", before["metadata"]["name"])
             await until(lambda: _has(here, "gate"))
@@ -234,6 +231,35 @@ def test_an_address_is_told_once_the_agent_has_answered_there() -> None:
             # Another pod is another proof.
             await here.cluster.delete(POD, "default", (await here.pods())[0]["metadata"]["name"])
             await until(lambda: _is(network_reason(here, "gate"), "ProbeFailed"))
+
+    run(main)
+
+
+def test_nobody_is_told_of_a_port_that_the_next_operator_would_not_know() -> None:
+    """The operator dies before it has noted the port: no viewer's packets can be on their way there, so it need not
+    rest."""
+
+    async def main() -> None:
+        async with world(TWO) as here:
+            prober = FakeProber()
+            prober.answers = True
+            here.prober = prober
+            await here.restart()
+            await begin(here)
+            unavailable = UnavailableError("not now")
+            here.recording.fail = lambda verb, kind, name: unavailable if kind == CAMERA_CLASS else None
+            await here.add_camera()
+            await until(lambda: _is(count(here), 1))
+            await here.settled(30)
+            assert prober.asked
+            assert await network_reason(here, "gate") == "Probing"
+            status = (await here.camera())["status"]
+            assert (status["network"]["external"], await here.is_ready()) == ([], False)
+            here.recording.fail = lambda verb, kind, name: None
+            await here.ready()
+            assert (await here.cluster.get(CAMERA_CLASS, None, "default"))["status"]["ports"] == "20000"
+            [external] = (await here.camera())["status"]["network"]["external"]
+            assert external["port"] == 20000
 
     run(main)
 

@@ -157,10 +157,8 @@ async def _reasons(here: World) -> list[tuple[str, int]]:
 def test_a_camera_tells_its_story_and_viewers_tell_none() -> None:
     async def main() -> None:
         async with world() as here:
-            await here.add_camera()
-            await here.ready()
-            await here.add_session("s-1")
-            here.agent().set_session("s-1", SessionPhase.STREAMING)
+            await here.start_camera()
+            await here.watch("s-1")
             await here.settled()
             here.agent().set_session("s-1", SessionPhase.ENDED)
             await here.settled(100)

@@ -43,7 +43,7 @@ def numbers(fps: int = 30, reconnects: int = 0) -> CameraStatus:
         (numbers(30), numbers(30, 1), 0.25, False, 0.75),
         (numbers(30), numbers(30, 1), 1, True, None),
         (CameraStatus(), numbers(30), 2, True, None),
-        (CameraStatus(viewers=1), CameraStatus(viewers=2), 1.5, True, None),
+        (CameraStatus(viewers=1), CameraStatus(viewers=2), 1.5, False, 8.5),
     ],
 )
 def test_when_a_status_is_due(
@@ -154,8 +154,7 @@ def test_the_reaper_deletes_once_however_late_the_watch_is() -> None:
 def test_the_sweep_finds_what_no_event_told() -> None:
     async def main() -> None:
         async with world() as here:
-            await here.add_camera()
-            await here.ready()
+            await here.start_camera()
             cache = Cache(KINDS)
             sweeper = Sweeper(here.cluster, cache, interval=60.0, rng=lambda: 0.5)
             task = asyncio.ensure_future(sweeper.run())
@@ -202,7 +201,7 @@ def test_a_sweep_that_fails_comes_again() -> None:
 
 @pytest.mark.parametrize(
     ("spec", "expected"),
-    [({}, ("True", "Accepted")), ({"warmAgents": 2}, ("False", "NotSupportedYet")), ({"x": 1}, ("False", "Invalid"))],
+    [({}, ("True", "Accepted")), ({"podTemplate": {}}, ("False", "NotSupportedYet")), ({"x": 1}, ("False", "Invalid"))],
 )
 def test_the_status_of_a_class(spec: dict[str, Any], expected: tuple[str, str]) -> None:
     status = classes.status_of(ClassFacts(camera_class(spec), 7), NOW)
@@ -263,8 +262,7 @@ async def test_health_tells_what_it_is_asked() -> None:
 def test_every_metric_is_documented_and_there() -> None:
     async def main() -> None:
         async with world() as here:
-            await here.add_camera()
-            await here.ready()
+            await here.start_camera()
             here.operator.metrics.request("get", "200", 0.01)
             page = generate_latest(here.operator.metrics.registry).decode()
             exposed = {

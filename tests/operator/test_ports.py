@@ -14,6 +14,7 @@ from sightline_operator.ports import (
     RESERVED_SECONDS,
     Holder,
     PortLedger,
+    names_port,
     parse_ports,
     write_ports,
 )
@@ -126,7 +127,10 @@ def test_the_next_operator_lets_rest_what_nobody_holds(ledger: PortLedger, clock
 
 @given(st.sets(st.integers(1024, 65535), max_size=300))
 def test_ports_are_written_and_read(ports: set[int]) -> None:
-    assert set(parse_ports(write_ports(ports))) == ports
+    text = write_ports(ports)
+    assert set(parse_ports(text)) == ports
+    near = {port + step for port in ports for step in (-1, 0, 1)}
+    assert {port for port in near if names_port(text, port)} == ports
 
 
 def test_a_long_text_names_too_many_rather_than_too_few() -> None:

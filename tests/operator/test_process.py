@@ -162,14 +162,11 @@ def test_settings_that_are_wrong_are_named(monkeypatch: pytest.MonkeyPatch, caps
     assert "SIGHTLINE_PORT: " in said
 
 
-def test_kopf_writes_nothing_and_sees_only_ours() -> None:
+def test_kopf_writes_nothing_and_watches_what_people_describe() -> None:
     settings = handlers.settings()
     assert not settings.posting.enabled
     assert settings.scanning.disabled
     assert settings.persistence.finalizer == "sightline.dev/operator"
-    selectors = {str(value) for value in settings.watching.label_selectors.values()}
-    assert selectors == {"app.kubernetes.io/managed-by=sightline-operator"}
-    assert len(settings.watching.label_selectors) == 3
     registry = handlers.registry_for(Cache(KINDS))
-    assert len(registry._watching.get_all_handlers()) == 7
+    assert len(registry._watching.get_all_handlers()) == 2
     assert not registry._changing.get_all_handlers()

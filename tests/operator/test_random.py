@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,13 +12,16 @@ from hypothesis import strategies as st
 from sightline_kube.cluster import Obj
 from sightline_kube.errors import ClusterError, ConflictError, NotFoundError, UnavailableError
 from sightline_kube.kinds import CAMERA, CAMERA_CLASS, NODE, POD, SECRET, SERVICE, STREAM_SESSION, Kind
+from sightline_model import names
 from sightline_model.reasons import EndReason, SourceReason
 from sightline_model.session import SessionPhase
-from sightline_operator import pods
+from sightline_operator import pods, sparepods
+from sightline_operator.facts import Options
 from tests.operator.virtualtime import run, until
-from tests.operator.world import World, decoded, evicted_status, world
+from tests.operator.world import OPTIONS, World, decoded, evicted_status, world
 
 CAMERAS = ("gate", "yard")
+WARM = replace(OPTIONS, spare_namespaces=frozenset({"default"}))
 REFUSED = [{"name": "tv", "srt": {"url": "srt://host:1"}}]
 Action = Callable[[World, str], Awaitable[None]]
 
@@ -115,6 +119,26 @@ async def drain(here: World, name: str) -> None:
     await here.cluster.create({"apiVersion": "v1", "kind": "Node", **cordoned})
 
 
+async def spares_more(here: World, name: str) -> None:
+    await here.cluster.merge_patch(CAMERA_CLASS, None, "default", {"spec": {"warmAgents": 3}})
+
+
+async def spares_fewer(here: World, name: str) -> None:
+    await here.cluster.merge_patch(CAMERA_CLASS, None, "default", {"spec": {"warmAgents": 1}})
+
+
+async def spare_fails(here: World, name: str) -> None:
+    for pod in (await _spares(here))[:1]:
+        here.links.died(pods.address(pod))
+        await here.kubelet.write(pod, evicted_status())
+
+
+async def spare_goes(here: World, name: str) -> None:
+    for pod in (await _spares(here))[-1:]:
+        here.links.died(pods.address(pod))
+        await here.cluster.delete(POD, "default", pod["metadata"]["name"], grace_seconds=0)
+
+
 async def restart(here: World, name: str) -> None:
     await here.restart()
 
@@ -141,6 +165,10 @@ ACTIONS: list[Action] = [
     rest,
     stay,
     drain,
+    spares_more,
+    spares_fewer,
+    spare_fails,
+    spare_goes,
     restart,
     pass_time,
 ]
@@ -174,7 +202,7 @@ async def check(here: World) -> None:
         assert await here.is_ready(name), camera["status"]
         if await _rests(here, name):
             continue
-        secret = decoded(await _secret(here, name))
+        secret = await _secret(here, name)
         if await _rests(here, name):
             continue  # its pod was replaced for the Secret, and nobody watches
         (pod,) = await here.pods(name)
@@ -183,8 +211,9 @@ async def check(here: World) -> None:
         assert pod["spec"]["containers"][0]["image"] == (image or "agent:1")
         assert await here.is_ready(name), camera["status"]
         agent = here.links.agents[pods.address(pod)]
-        assert agent.config.revision == secret["revision"]
-        assert secret["source"]["rtsp"]["url"] == camera["spec"]["source"]["rtsp"]["url"]
+        for config in (agent.config.to_wire(), *([decoded(secret)] if secret else [])):
+            assert config["revision"] == agent.config.revision
+            assert config["source"]["rtsp"]["url"] == camera["spec"]["source"]["rtsp"]["url"]
         service = await here.cluster.get(SERVICE, "default", f"camera-{name}")
         assert service["spec"]["selector"]["sightline.dev/camera"] == name
     for session in (await here.cluster.list(STREAM_SESSION)).items:
@@ -195,9 +224,27 @@ async def check(here: World) -> None:
             for agent in here.links.agents.values()
             if sid in agent.sessions
         )
+    await _check_spares(here)
     here.recording.calls.clear()
     await asyncio.sleep(400)
     assert here.recording.calls == []
+
+
+async def _check_spares(here: World) -> None:
+    """As many wait as the class wants, where they are switched on and there is a camera; none of them serves one."""
+    inhabited = here.options.spare_namespaces and (await here.cluster.list(CAMERA)).items
+    spec = (await here.cluster.get(CAMERA_CLASS, None, "default"))["spec"]
+    found = await _spares(here)
+    assert len(found) == (spec.get("warmAgents", 0) if inhabited else 0)
+    for spare in found:
+        assert pods.node(spare) == here.kubelet.node
+        assert spare["spec"]["containers"][0]["image"] == spec.get("agent", {}).get("image", "agent:1")
+        agent = here.links.agents[pods.address(spare)]
+        assert agent.config.revision == ""
+
+
+async def _spares(here: World) -> list[Obj]:
+    return (await here.cluster.list(POD, "default", labels={names.SPARE_LABEL: names.SPARE_WAITING})).items
 
 
 async def _rests(here: World, name: str) -> bool:
@@ -209,14 +256,19 @@ async def _rests(here: World, name: str) -> bool:
     return True
 
 
-async def _secret(here: World, name: str) -> Obj:
-    """The config Secret. One that was deleted beside a running pod comes back with the next pod, not before."""
+async def _secret(here: World, name: str) -> Obj | None:
+    """The config Secret. One that was deleted beside a running pod comes back with the next pod that mounts it, not
+    before."""
     try:
         return await here.cluster.get(SECRET, "default", f"camera-{name}")
     except NotFoundError:
         await lose(here, name)
         await peace(here)
+    try:
         return await here.cluster.get(SECRET, "default", f"camera-{name}")
+    except NotFoundError:
+        assert all(sparepods.began_as_spare(pod) for pod in await here.pods(name))
+        return None
 
 
 @pytest.mark.thorough
@@ -226,13 +278,13 @@ async def _secret(here: World, name: str) -> Obj:
         st.tuples(st.sampled_from(ACTIONS), st.sampled_from(CAMERAS), st.booleans()), min_size=1, max_size=14
     ),
     seed=st.none() | st.integers(0, 2**16),
+    warm=st.booleans(),
 )
-def test_any_order_of_events_converges(steps: list[tuple[Action, str, bool]], seed: int | None) -> None:
+def test_any_order_of_events_converges(steps: list[tuple[Action, str, bool]], seed: int | None, warm: bool) -> None:
     async def main() -> None:
-        async with world() as here:
+        async with world({"warmAgents": 2}, WARM if warm else OPTIONS) as here:
             for name in CAMERAS:
-                await here.add_camera(name)
-                await here.ready(name)
+                await here.start_camera(name)
             if seed is not None:
                 dice = random.Random(seed)
 
@@ -256,10 +308,11 @@ def test_any_order_of_events_converges(steps: list[tuple[Action, str, bool]], se
     run(main)
 
 
-@pytest.mark.parametrize("calls", range(1, 22))
-def test_the_operator_may_die_after_any_call(calls: int) -> None:
+@pytest.mark.parametrize("options", [OPTIONS, WARM], ids=["cold", "warm"])
+@pytest.mark.parametrize("calls", range(1, 26))
+def test_the_operator_may_die_after_any_call(calls: int, options: Options) -> None:
     async def main() -> None:
-        async with world() as here:
+        async with world({"warmAgents": 1}, options) as here:
             here.recording.freeze_after = calls
             story = asyncio.ensure_future(_story(here))
             death = asyncio.ensure_future(here.recording.frozen.wait())

@@ -36,8 +36,7 @@ async def pod_deleted(here: World) -> None:
 def test_drift_is_repaired_in_time(drift: Drift) -> None:
     async def main() -> None:
         async with world() as here:
-            await here.add_camera()
-            await here.ready()
+            await here.start_camera()
             await here.settled()
             before = await here.cluster.get(SERVICE, "default", "camera-gate")
 

@@ -19,6 +19,7 @@ from tests.operator.virtualtime import now, run, until
 from tests.operator.world import World, world
 
 SOURCE = {"rtsp": {"url": "rtsp://camera.example/one"}}
+WHY = "why. Look at the camera and the network; the agent connects again by itself."
 
 
 def spec(after: str = "1m", **more: Any) -> dict[str, Any]:
@@ -83,8 +84,8 @@ def test_a_source_that_fails_keeps_the_camera_from_being_ready() -> None:
     rows = {
         item.type: (item.status.value, item.reason, item.message) for item in asleep(SourceReason.STALLED).conditions
     }
-    assert rows["SourceReady"] == ("False", "Stalled", "why")
-    assert rows["Ready"] == ("False", "SourceNotReady", "why")
+    assert rows["SourceReady"] == ("False", "Stalled", WHY)
+    assert rows["Ready"] == ("False", "SourceNotReady", WHY)
 
 
 def test_the_pod_goes_when_the_status_says_so_and_nothing_comes_after() -> None:
@@ -129,8 +130,7 @@ async def _resting(here: World) -> bool:
 def test_a_camera_rests_wakes_for_a_session_and_rests_again() -> None:
     async def main() -> None:
         async with world() as here:
-            await here.add_camera(lifecycle={"scaleToZeroAfter": "30s"})
-            await here.ready()
+            await here.start_camera(lifecycle={"scaleToZeroAfter": "30s"})
             loop = asyncio.get_running_loop()
             began = loop.time()
             await until(lambda: _resting(here))
@@ -158,8 +158,7 @@ def test_a_camera_rests_wakes_for_a_session_and_rests_again() -> None:
 def test_another_operator_leaves_a_resting_camera_at_rest() -> None:
     async def main() -> None:
         async with world() as here:
-            await here.add_camera(lifecycle={"scaleToZeroAfter": "30s"})
-            await here.ready()
+            await here.start_camera(lifecycle={"scaleToZeroAfter": "30s"})
             await until(lambda: _resting(here))
             await here.settled()
             await here.restart()
@@ -174,8 +173,7 @@ def test_another_operator_leaves_a_resting_camera_at_rest() -> None:
 def test_a_session_that_nobody_opens_lets_the_camera_rest_again() -> None:
     async def main() -> None:
         async with world() as here:
-            await here.add_camera(lifecycle={"scaleToZeroAfter": "30s"})
-            await here.ready()
+            await here.start_camera(lifecycle={"scaleToZeroAfter": "30s"})
             await until(lambda: _resting(here))
             await here.add_session("s-1")
             await until(lambda: has_pods(here), 1)
@@ -188,8 +186,7 @@ def test_a_session_that_nobody_opens_lets_the_camera_rest_again() -> None:
 def test_a_session_made_with_kubectl_waits_for_its_endpoint() -> None:
     async def main() -> None:
         async with world() as here:
-            await here.add_camera(lifecycle={"scaleToZeroAfter": "30s"})
-            await here.ready()
+            await here.start_camera(lifecycle={"scaleToZeroAfter": "30s"})
             await until(lambda: _resting(here))
             here.kubelet.start_seconds = 4.0
             await here.add_session("s-1")
@@ -219,8 +216,7 @@ def test_a_session_made_with_kubectl_waits_for_its_endpoint() -> None:
 def test_a_viewer_who_comes_while_the_pod_goes_gets_another_one() -> None:
     async def main() -> None:
         async with world() as here:
-            await here.add_camera(lifecycle={"scaleToZeroAfter": "30s"})
-            await here.ready()
+            await here.start_camera(lifecycle={"scaleToZeroAfter": "30s"})
             (one,) = await here.pods()
             await until(lambda: reason_is(here, "AgentReady", "ScaledToZero"))
             await here.add_session("s-1")

@@ -9,7 +9,7 @@ import itertools
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from string import ascii_lowercase
 from typing import Any
 
@@ -21,17 +21,23 @@ from sightline_kube.memory import MemoryCluster
 from sightline_model import names
 from sightline_model.agent import (
     CONFIG_FILE,
+    SPARE_UID,
+    SPARE_VARIABLE,
     AgentConfig,
     AgentReport,
     SessionEvent,
     SessionReport,
+    SourceCredentials,
     SourceEvent,
     SourceReport,
+    SpareStart,
+    spare_identity,
 )
 from sightline_model.base import API_VERSION
+from sightline_model.camera import Source
 from sightline_model.reasons import EndReason, SourceReason
 from sightline_model.session import SessionPhase
-from sightline_operator.agents import AgentTarget, Listener
+from sightline_operator.agents import AgentTarget, Credentials, Listener
 from sightline_operator.core import KINDS, Operator
 from sightline_operator.errors import AgentCallError
 from sightline_operator.facts import LinkState, Options
@@ -42,6 +48,7 @@ from tests.operator.virtualtime import now, until
 MUTATING = frozenset({"create", "apply", "replace", "merge_patch", "replace_status", "delete"})
 READING = frozenset({"get", "list"})
 URL = "rtsp://camera.example:554/stream1"
+OPTIONS = Options(agent_image="agent:1", token_keys=({"kty": "OKP", "kid": "k1"},))
 
 
 class Recording:
@@ -95,6 +102,9 @@ class FakeAgent:
     pod: str
     config: AgentConfig
     instance: str
+    spare: bool = False
+    """Whether it began without a camera."""
+    credentials: dict[str, SourceCredentials] = field(default_factory=dict)
     tell: Callable[[Any], None] = lambda event: None
     source: SourceReport = field(default_factory=SourceReport)
     sessions: dict[str, SessionReport] = field(default_factory=dict)
@@ -108,6 +118,7 @@ class FakeAgent:
             instance=self.instance,
             revision=self.config.revision,
             started_at=now(),
+            sealing_key="a key" if self.spare else "",
             source=self.source,
             sessions=list(self.sessions.values()),
         )
@@ -151,7 +162,11 @@ class FakeLinks:
         self._listeners.append(listener)
 
     def follow(self, target: AgentTarget, *, hurry: bool = False) -> None:
-        if self._targets.get(target.key) != target:
+        before = self._targets.get(target.key)
+        if before is not None and before.spare_of and replace(before, camera=target.camera, spare_of="") == target:
+            self._targets[target.key] = target
+            self._heard[target.key].adopted(now())
+        elif before != target:
             self._targets[target.key] = target
             self._heard[target.key] = Heard(now())
         self.connect(target.address)
@@ -167,16 +182,23 @@ class FakeLinks:
     def connected(self) -> tuple[int, int]:
         return sum(heard.state.connected for heard in self._heard.values()), len(self._heard)
 
-    async def put_config(self, namespace: str, pod: str, config: AgentConfig) -> None:
+    async def put_config(
+        self, namespace: str, pod: str, config: AgentConfig, credentials: Credentials | None = None
+    ) -> None:
         target = self._targets.get((namespace, pod))
         agent = self.agents.get(target.address) if target else None
         if target is None or agent is None or self.deaf:
             raise AgentCallError("no answer")
         heard = self._heard[target.key]
         heard.pushed(config.revision, now())
-        if config.source != agent.config.source:
+        if agent.config.camera.uid == SPARE_UID:
+            agent.source = SourceReport(reason=SourceReason.IDLE, verified=True)  # it has looked at once
+        elif config.source != agent.config.source:
             agent.source = SourceReport()
+        assert agent.spare is (credentials is not None), "spares are told credentials, and nobody else"
+        assert agent.config.camera in (config.camera, spare_identity(namespace, pod)), "it serves another camera"
         agent.config = config
+        agent.credentials = dict(credentials or {})
         agent.configs.append(config.revision)
         self._tell(target, heard.snapshot(agent.report(), now()))
 
@@ -207,17 +229,22 @@ class FakeLinks:
             heard = self._heard[target.key]
             if target.address == address and agent is not None and not heard.state.connected and not self.deaf:
 
-                def tell(event: Any, target: AgentTarget = target, heard: Heard = heard) -> None:
-                    if self._heard.get(target.key) is heard and heard.state.connected:
-                        self._tell(target, heard.take(event, now()))
+                def tell(event: Any, key: tuple[str, str] = target.key, heard: Heard = heard) -> None:
+                    if self._heard.get(key) is heard and heard.state.connected:
+                        self._tell(self._targets[key], heard.take(event, now()))
 
                 agent.tell = tell
                 self._tell(target, heard.snapshot(agent.report(), now()))
 
-    def disconnect(self, address: str) -> None:
+    def disconnect(self, address: str, error: str = "connection refused") -> None:
         for target in list(self._targets.values()):
             if target.address == address:
-                self._tell(target, self._heard[target.key].lost("connection refused", now()))
+                self._tell(target, self._heard[target.key].lost(error, now()))
+
+    def refuse(self, address: str) -> None:
+        """The agent there does not trust the operator's key."""
+        self.agents.pop(address, None)
+        self.disconnect(address, "HTTP 401")
 
     def _tell(self, target: AgentTarget, news: News) -> None:
         if news:
@@ -292,6 +319,10 @@ class Kubelet:
         await self.start_agent(metadata["namespace"], metadata["name"])
 
     async def _config(self, pod: Obj) -> AgentConfig:
+        spare = spare_start(pod)
+        if spare is not None:
+            source = Source.model_validate({"testPattern": {}})
+            return AgentConfig(camera=spare.identity, source=source, token_keys=spare.token_keys)
         name = pod["spec"]["volumes"][0]["secret"]["secretName"]
         secret = await self._cluster.get(SECRET, pod["metadata"]["namespace"], name)
         return AgentConfig.model_validate_json(base64.b64decode(secret["data"][CONFIG_FILE]))
@@ -303,7 +334,7 @@ class Kubelet:
             config = self._mounted[name] = await self._config(pod)
         except NotFoundError:
             config = self._mounted[name]  # a mounted volume outlives its Secret
-        agent = FakeAgent(name, config, f"instance-{next(self._instances)}")
+        agent = FakeAgent(name, config, f"instance-{next(self._instances)}", spare=spare_start(pod) is not None)
         agent.source = SourceReport(reason=SourceReason.IDLE, verified=True)
         self._links.started(_ip(pod), agent)
 
@@ -324,6 +355,12 @@ class Kubelet:
         await asyncio.sleep(1.0)
         await self.write(pod, running_status(_ip(pod)))
         await self.start_agent(namespace, name)
+
+
+def spare_start(pod: Obj) -> SpareStart | None:
+    """What the process is given where it begins without a camera."""
+    env = {variable["name"]: variable.get("value", "") for variable in pod["spec"]["containers"][0]["env"]}
+    return SpareStart.model_validate_json(env[SPARE_VARIABLE]) if SPARE_VARIABLE in env else None
 
 
 def running_status(ip: str) -> dict[str, Any]:
@@ -370,6 +407,8 @@ class World:
     kubelet: Kubelet
     prober: Prober | None = field(init=False, default=None)
     """For the next operator."""
+    options: Options = OPTIONS
+    """Likewise."""
     cache: Cache = field(init=False)
     operator: Operator = field(init=False)
     _letters: Iterator[str] = field(
@@ -386,7 +425,7 @@ class World:
             self.recording,
             self.cache,
             self.links,
-            Options(agent_image="agent:1", token_keys=({"kty": "OKP", "kid": "k1"},)),
+            self.options,
             clock=now,
             suffix=lambda: next(self._letters),
             prober=self.prober,
@@ -468,6 +507,17 @@ class World:
         """Wait until the camera is Ready."""
         await until(lambda: self.is_ready(name))
 
+    async def start_camera(self, name: str = "gate", **spec: Any) -> Obj:
+        """A camera, as it was made, that is Ready by now."""
+        made = await self.add_camera(name, **spec)
+        await self.ready(name)
+        return made
+
+    async def watch(self, sid: str) -> None:
+        """Somebody watches what the only agent sends."""
+        await self.add_session(sid)
+        self.agent().set_session(sid, SessionPhase.STREAMING)
+
     async def settled(self, seconds: float = 3.0) -> None:
         """Let everything come to rest."""
         await asyncio.sleep(seconds)
@@ -475,14 +525,14 @@ class World:
 
 
 @asynccontextmanager
-async def world(class_spec: dict[str, Any] | None = None) -> AsyncIterator[World]:
+async def world(class_spec: dict[str, Any] | None = None, options: Options = OPTIONS) -> AsyncIterator[World]:
     """An operator that runs, with a default CameraClass."""
     cluster = MemoryCluster(clock=now)
     await cluster.create(default_class(class_spec))
     links = FakeLinks()
     kubelet = Kubelet(cluster, links)
     recording = Recording(cluster)
-    here = World(cluster, recording, links, kubelet)
+    here = World(cluster, recording, links, kubelet, options)
     here.start()
     try:
         async with _running(kubelet.run()):

@@ -32,13 +32,15 @@ from sightline_agent.cpu import cpu_budget
 from sightline_agent.errors import SettingsError
 from sightline_agent.gate import CpuGate, own_resources
 from sightline_agent.hub import Hub, Tracks
+from sightline_agent.observer import Observer
 from sightline_agent.registry import SessionRegistry
 from sightline_agent.renditions import Renditions
-from sightline_agent.session import Observer, Peer
+from sightline_agent.session import Peer
 from sightline_agent.settings import Settings, load_config
 from sightline_agent.soundtrack import Soundtrack
 from sightline_agent.sources.credentials import ReadCredentials, mounted
 from sightline_agent.sources.factory import source_factory
+from sightline_agent.spare import Spare, parse_start
 from sightline_agent.standalone import standalone_config
 from sightline_agent.transcode.source import Transcode
 from sightline_agent.transport.fanout_choice import choose_fanout
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
 _BACKLOG = 1024
 _MAX_CONNECTIONS = 4096
 """To the control port: parked offers, mostly."""
+_DATE_SECONDS = 1.0
 _PEERS_SECONDS = 2.2
 _TASK_SECONDS = 0.45
 
@@ -70,6 +73,8 @@ class Start:
     config: AgentConfig
     credentials_of: Callable[[str], ReadCredentials]
     """By the quality's name."""
+    spare: Spare | None = None
+    """Of a process that begins without a camera."""
 
 
 def prepare(settings: Settings) -> Start:
@@ -77,6 +82,9 @@ def prepare(settings: Settings) -> Start:
     if settings.standalone:
         config, credentials = standalone_config(settings)
         return Start(settings, config, lambda name: lambda: credentials.get(name))
+    if settings.spare:
+        spare = Spare(parse_start(settings.spare))
+        return Start(settings, spare.config(), spare.credentials_of, spare)
     return Start(settings, load_config(settings.config), lambda name: mounted(settings.credentials / name))
 
 
@@ -98,6 +106,7 @@ class Runtime:
         self.control_port = 0
         """The port that was bound."""
         self._peers: PeerFactory | None = None
+        self._source_told: dict[str, dict[str, str]] = {}
         self._start = start
 
     async def run(self) -> None:
@@ -113,13 +122,15 @@ class Runtime:
         self.control_port = control_sockets[0].getsockname()[1]
         transport = Transport(self.renditions.totals, self._datagrams, self.mux.port, self.audience)
         self.agent = Agent(self._start.config, self.renditions, self.registry, transport, self.gate)
+        if self._start.spare is not None:
+            self.agent.sealing_key = self._start.spare.sealing_key
         self.events = EventHub(self.agent.report)
         self.renditions.subscribe(self._on_source)
         self.registry.subscribe(self.events.session)
         server = _Server(_server_config(self._app()))
         tasks = {
             "control": asyncio.create_task(server.serve(control_sockets), name="control"),
-            "renditions": asyncio.create_task(self.renditions.run(), name="renditions"),
+            "renditions": asyncio.create_task(self._run_renditions(), name="renditions"),
             "events": asyncio.create_task(self.events.run(), name="events"),
             "sessions": asyncio.create_task(self.registry.run(), name="sessions"),
             "gate": asyncio.create_task(
@@ -132,7 +143,7 @@ class Runtime:
             control=f"{_ports(self._settings.bind, self.control_port)}/tcp",
             media=f"{_ports(self._settings.bind, self.mux.port)}/udp",
         )
-        warm = asyncio.create_task(asyncio.to_thread(_warm_up))
+        warm = asyncio.create_task(asyncio.to_thread(_warm_up, spare=self._start.spare is not None))
         try:
             await self._until_stopped(tasks)
         finally:
@@ -148,8 +159,9 @@ class Runtime:
         if self._settings.standalone:
             authenticator = LoopbackAuthenticator(self.agent.config.camera.audience)
         else:
-            authenticator = TokenAuthenticator(lambda: self.agent.config)
-        control = Control(self.agent, self.events, authenticator)
+            audience = self._start.spare.audience if self._start.spare else ""
+            authenticator = TokenAuthenticator(lambda: self.agent.config, control_audience=audience)
+        control = Control(self.agent, self.events, authenticator, self._start.spare)
         signaling = [
             *whep_routes(self.registry, authenticator.viewer),
             *offer_routes(self.registry, authenticator.viewer),
@@ -158,6 +170,13 @@ class Runtime:
         if self._settings.standalone:
             signaling.append(control.short_status())
         return build_app(control, signaling, self._settings.allowed_origins)
+
+    async def _run_renditions(self) -> None:
+        """The sources; a spare's from its adoption on."""
+        if self._start.spare is not None:
+            await self._start.spare.adopted.wait()
+            _log.info("agent adopted", camera=self.agent.config.camera.audience)
+        await self.renditions.run()
 
     def _make_hub(self, name: str, config: AgentConfig) -> Hub:
         tracks = Tracks(self._make_fanout(), Soundtrack(self._make_fanout))
@@ -184,9 +203,10 @@ class Runtime:
 
     def _on_source(self, report: "SourceReport") -> None:
         self.events.source(report)
-        _log.info(
-            "source", profile=report.profile, state=report.reason, message=report.message, viewers=self.registry.viewers
-        )
+        told = {"profile": report.profile, "state": report.reason, "message": report.message}
+        if self._source_told.get(report.profile) != told:  # a report may tell of more than the log does
+            self._source_told[report.profile] = told
+            _log.info("source", **told, viewers=self.registry.viewers)
         if report.reason is SourceReason.STREAMING:
             self.registry.refit(report.profile)
         if report.reason is SourceReason.IDLE:
@@ -219,7 +239,7 @@ class Runtime:
         await _stage("events", _cancelled(tasks["events"]), _TASK_SECONDS)
         await _stage("sessions", _cancelled(tasks["sessions"]), _TASK_SECONDS)
         await _stage("gate", _cancelled(tasks["gate"]), _TASK_SECONDS)
-        server.should_exit = True
+        server.end()
         await _stage("control port", asyncio.wait({tasks["control"]}), _TASK_SECONDS)
         await _stage("control port", _cancelled(tasks["control"]), _TASK_SECONDS)
         self.mux.close()
@@ -227,7 +247,23 @@ class Runtime:
 
 
 class _Server(uvicorn.Server):
-    """Signals are the runtime's business."""
+    """Signals and the end are the runtime's business, so nothing is looked for ten times a second."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._ending = asyncio.Event()
+
+    def end(self) -> None:
+        """Serve no more."""
+        self.should_exit = True
+        self._ending.set()
+
+    async def main_loop(self) -> None:
+        """Write the second into the answers' header fields until the end."""
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_DATE_SECONDS):
+                    await self._ending.wait()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -248,11 +284,14 @@ def _server_config(app: Starlette) -> uvicorn.Config:
     )
 
 
-def _warm_up() -> None:
-    """Load what only viewers need, and give back to the system what starting took and no longer needs."""
+def _warm_up(spare: bool) -> None:
+    """Load what only viewers need, and give back to the system what starting took and no longer needs. A spare, which
+    may come to serve any camera, loads what most cameras need too."""
     import ctypes
 
     importlib.import_module("sightline_agent.peers")
+    if spare:
+        importlib.import_module("sightline_agent.sources.rtsp.source")
     with contextlib.suppress(OSError, AttributeError):  # a C library that is not glibc
         ctypes.CDLL(None).malloc_trim(0)
 

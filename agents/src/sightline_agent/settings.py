@@ -7,7 +7,7 @@ change while we run.
 
 import argparse
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +23,7 @@ from sightline_model.agent import (
     MEDIA_PORT,
     AgentConfig,
 )
+from sightline_model.camera import AudioMode, TranscodeMode
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 """0: any free one."""
@@ -53,6 +54,8 @@ class Settings(BaseSettings):
     """Cores that viewers are admitted for; 0: what the control group and the machine give."""
     cpu_headroom: Annotated[float, Field(ge=0, le=0.9)] = 0.1
     """Fraction of the budget that is never given to viewers."""
+    spare: str = ""
+    """A SpareStart as JSON: wait for a camera instead of reading `config`."""
     standalone: bool = False
     """Run without an operator: one source, named on the command line."""
     source: SecretStr = SecretStr("")
@@ -67,6 +70,10 @@ class Settings(BaseSettings):
     """Standalone: how long the source runs on after the last viewer left."""
     max_viewers: Annotated[int, Field(ge=1, le=100000)] = 500
     """Standalone: how many may watch at the same time."""
+    audio: AudioMode = AudioMode.AUTO
+    """Standalone: whether sound is carried."""
+    transcode: TranscodeMode = TranscodeMode.AUTO
+    """Standalone: whether pictures that a player could not show are encoded again."""
 
     @field_validator("pod_ip", "host")
     @classmethod
@@ -98,7 +105,7 @@ def parse(arguments: Sequence[str]) -> Settings:
     try:
         settings = Settings(**given)
     except ValidationError as error:
-        raise SettingsError(_sentence(error)) from None
+        raise SettingsError(_sentence(error, {name: _option(name) for name in given})) from None
     if settings.standalone and not settings.source.get_secret_value():
         raise SettingsError("--standalone needs --source: an rtsp URL, a file, or test")
     return settings
@@ -115,9 +122,16 @@ def load_config(directory: Path) -> AgentConfig:
         raise SettingsError(f"{path} is not valid: {_sentence(error)}") from None
 
 
-def _sentence(error: ValidationError) -> str:
+def _sentence(error: ValidationError, names: Mapping[str, str] | None = None) -> str:
+    """What is wrong with which field, by another name where it has one."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in found)
+    fields = [".".join(map(str, one["loc"])) for one in found]
+    texts = [one["msg"].removeprefix("Value error, ") for one in found]
+    return "; ".join(f"{(names or {}).get(field, field)}: {text}" for field, text in zip(fields, texts, strict=True))
+
+
+def _option(name: str) -> str:
+    return {"control_port": "--port", "media_port": "--udp-port"}.get(name, "--" + name.replace("_", "-"))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -127,7 +141,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"))
     alone = parser.add_argument_group("standalone", "without Kubernetes: on a robot, an edge box, a desk")
     alone.add_argument("--standalone", action="store_true", default=None)
-    alone.add_argument("--source", help="rtsp://[user:password@]host/path, rtmp, whep or hls, a file, or test")
+    alone.add_argument(
+        "--source",
+        help="rtsp://[user:password@]host/path[#transport=UDP], rtsps://host/path[#fingerprint=SHA-256], rtmp, whep or "
+        "hls, a file, a device such as /dev/video0, or test",
+    )
     alone.add_argument(
         "--profile",
         dest="profiles",
@@ -145,4 +163,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     alone.add_argument("--idle-timeout", type=float, help="seconds that the source runs on without viewers")
     alone.add_argument("--max-viewers", type=int, help="how many may watch at the same time")
+    alone.add_argument("--audio", choices=tuple(AudioMode), help="whether sound is carried")
+    alone.add_argument(
+        "--transcode", choices=tuple(TranscodeMode), help="whether pictures that a player cannot show are encoded again"
+    )
     return parser

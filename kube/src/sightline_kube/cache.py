@@ -1,6 +1,6 @@
 """A store of objects kept up to date by events, and the list-watch-sweep loop that feeds it.
 
-The operator feeds it from kopf's handlers, embedded mode and the front door from `Feed`. A cache tells its subscribers
+`Feed` feeds it; in the operator for the most part, the rest comes from kopf's handlers. A cache tells its subscribers
 which key changed, never how: whoever listens looks again (level-triggered). Deletions that a broken watch swallowed are
 found by the sweep (`resync`): a LIST each minute, objects that are gone are dropped and told.
 """
@@ -76,6 +76,11 @@ class Cache:
         """True once the kind has been listed in that namespace, or in all where it is None."""
         return (kind, namespace) in self._listed
 
+    def version(self, kind: Kind, namespace: str | None = None) -> str | None:
+        """The version of the last LIST of the kind there, from which a watch may go on; None before there was one."""
+        floor = self._shelves[kind].floors.get(namespace)
+        return None if floor is None else str(floor)
+
     def get(self, kind: Kind, namespace: str, name: str) -> Obj | None:
         """The object as it was last seen."""
         return self._shelves[kind].get(namespace, name)
@@ -144,7 +149,7 @@ class Cache:
         return len(gone)
 
     def _put(self, kind: Kind, before: Obj | None, obj: Obj) -> None:
-        now: Obj = self._words.shared(_slim(obj))
+        now: Obj = self._words.shared(slim(obj))
         self._shelves[kind].put(now, before)
         self._tell(kind, before, now)
 
@@ -159,7 +164,8 @@ class Cache:
             subscriber(key, before, now)
 
 
-def _slim(obj: Obj) -> Obj:
+def slim(obj: Obj) -> Obj:
+    """The object without what is large and nobody here asks for."""
     metadata, status = obj["metadata"], obj.get("status") or {}
     if "nodeInfo" in status:
         obj = {**obj, "status": {key: value for key, value in status.items() if key != "images"}}
@@ -172,9 +178,12 @@ def _slim(obj: Obj) -> Obj:
 class FollowSettings:
     """How patient a feed is. Every wait is drawn between half and one and a half times its value."""
 
-    sweep_seconds: float = 60
+    sweep_seconds: float | None = 60
+    """None: somebody else sweeps."""
     backoff_seconds: float = 0.5
     max_backoff_seconds: float = 30
+    selectors: Mapping[Kind, Mapping[str, str]] = field(default_factory=dict)
+    """Labels that objects of a kind must have; without an entry all are followed."""
     rng: random.Random = field(default_factory=random.SystemRandom)
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
@@ -208,7 +217,9 @@ async def follow(
         for namespace in namespaces if namespaces and kind.namespaced else [None]:
             follower = _Follower(cluster, cache, kind, namespace, settings, stats)
             group.create_task(follower.watch(), name=f"watch-{kind.plural}-{namespace or 'all'}")
-            group.create_task(follower.sweep(), name=f"sweep-{kind.plural}-{namespace or 'all'}")
+            if settings.sweep_seconds is not None:
+                sweeping = follower.sweep(settings.sweep_seconds)
+                group.create_task(sweeping, name=f"sweep-{kind.plural}-{namespace or 'all'}")
 
 
 class _Follower:
@@ -228,13 +239,15 @@ class _Follower:
         self._kind = kind
         self._namespace = namespace
         self._settings = settings
+        self._labels = settings.selectors.get(kind)
         self._stats = stats
         self._failures = 0
         self._attempted_at = 0.0
 
     async def watch(self) -> None:
-        """List, then watch and watch again from where the last one ended; list again when that is too old."""
-        since: str | None = None
+        """List, unless somebody has just done so; then watch and watch again from where the last one ended, and list
+        again when that is too old."""
+        since = self._cache.version(self._kind, self._namespace)
         while True:
             self._attempted_at = asyncio.get_running_loop().time()
             try:
@@ -252,10 +265,10 @@ class _Follower:
                 log.warning("watching %s: %s", self._kind.plural, error)
                 await self._back_off(error.retry_after if isinstance(error, UnavailableError) else None)
 
-    async def sweep(self) -> None:
+    async def sweep(self, interval: float) -> None:
         """List now and then, for deletions that no watch told."""
         while True:
-            await self._pause(self._settings.sweep_seconds)
+            await self._pause(interval)
             try:
                 await self._list()
             except ClusterError as error:
@@ -263,7 +276,7 @@ class _Follower:
                 log.warning("sweeping %s: %s", self._kind.plural, error)
 
     async def _list(self) -> str:
-        listing = await self._cluster.list(self._kind, self._namespace)
+        listing = await self._cluster.list(self._kind, self._namespace, labels=self._labels)
         self._stats.lists += 1
         known = self._cache.listed(self._kind, self._namespace)
         dropped = self._cache.resync(
@@ -279,7 +292,7 @@ class _Follower:
         """Hand one watch's events to the cache, telling the version of each."""
         self._stats.watches += 1
         quiet = True
-        watch = self._cluster.watch(self._kind, self._namespace, resource_version=since)
+        watch = self._cluster.watch(self._kind, self._namespace, labels=self._labels, resource_version=since)
         async with aclosing(watch) as events:
             async for event in events:
                 quiet = False

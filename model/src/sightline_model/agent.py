@@ -21,6 +21,10 @@ CONFIG_DIRECTORY = "/etc/sightline/config"
 CONFIG_FILE = "agent.json"
 CREDENTIALS_DIRECTORY = "/etc/sightline/credentials"
 EVENTS_KEEPALIVE_SECONDS = 5.0
+SPARE_VARIABLE = "SIGHTLINE_AGENT_SPARE"
+"""Environment variable with a SpareStart: the process begins without a camera and waits for one."""
+SPARE_UID = "spare"
+"""In place of a camera's uid while there is none; no object has it."""
 MAIN_PROFILE = "main"
 """Name of the quality that `spec.source` gives; further ones have the names of `spec.profiles`."""
 
@@ -36,6 +40,11 @@ class CameraIdentity(LenientModel):
     def audience(self) -> str:
         """The `aud` of media tokens for this camera."""
         return f"{self.namespace}/{self.name}/{self.uid}"
+
+
+def spare_identity(namespace: str, pod: str) -> CameraIdentity:
+    """Who a spare agent is until it serves a camera; its `audience` stays that of control tokens for its pod's life."""
+    return CameraIdentity(namespace=namespace, name=pod, uid=SPARE_UID)
 
 
 class AgentLifecycle(LenientModel):
@@ -68,6 +77,38 @@ class AgentConfig(LenientModel):
     """Public keys of media tokens as JWKs (two at most, for rotation)."""
     revision: str = ""
     """Hash of the rest; the agent reports it back, so the operator knows what has arrived."""
+
+
+class SpareStart(LenientModel):
+    """What a spare agent starts from."""
+
+    identity: CameraIdentity
+    """`spare_identity` of its pod."""
+    token_keys: list[dict[str, Any]]
+    """Public keys of control tokens as JWKs."""
+
+
+class SourceCredentials(LenientModel):
+    """User name and password of one source, or its token. Shown by no repr."""
+
+    username: Annotated[str, Field(repr=False)] = ""
+    password: Annotated[str, Field(repr=False)] = ""
+    token: Annotated[str, Field(repr=False)] = ""
+
+
+class Adoption(LenientModel):
+    """What an agent that began as a spare is told: config and credentials, which no Secret of its pod brings it."""
+
+    config: AgentConfig
+    credentials: dict[str, SourceCredentials] = {}
+    """By the quality's name."""
+
+
+class SealedAdoption(LenientModel):
+    """The body of `PUT /v1/config` for such an agent."""
+
+    sealed: Annotated[str, Field(max_length=512 * 1024)]
+    """An Adoption as JSON, sealed to the agent's `sealingKey` (`sealing`)."""
 
 
 class SourceReport(LenientModel):
@@ -111,30 +152,37 @@ class PlayerReport(LenientModel):
     """As the browser names it."""
 
 
-class SessionStats(LenientModel):
-    """How one viewer receives: what was sent to it, and the newest of what its RTCP says."""
+class TrackStats(LenientModel):
+    """How one viewer receives one track: what was sent to it, and the newest of what its RTCP says."""
 
-    since: Timestamp
-    """When its connection stood."""
-    address_family: Literal["IPv4", "IPv6"]
     bitrate: int = 0
     """Bits of media per second, over the last seconds."""
     packets_sent: int = 0
     bytes_sent: int = 0
-    packets_resent: int = 0
     packets_dropped: int = 0
     """Not sent to it: the socket was full, or it had to wait for the next key frame."""
     reports: int = 0
-    """Receiver reports that arrived; before the first, the four figures after this say nothing."""
+    """Receiver reports that arrived; before the first, what they say is 0 or absent."""
     fraction_lost: float = 0.0
     """In the last report's interval, 0 to 1; repaired losses count."""
     packets_lost: int = 0
     """Since the beginning; negative where packets were duplicated on the way."""
     jitter_ms: float = 0.0
+
+
+class SessionStats(TrackStats):
+    """How one viewer receives: the pictures, and beside them the sound."""
+
+    since: Timestamp
+    """When its connection stood."""
+    address_family: Literal["IPv4", "IPv6"]
+    packets_resent: int = 0
     round_trip_ms: float | None = None
     nacks: int = 0
     key_frames_wanted: int = 0
     """PLI and FIR."""
+    sound: TrackStats | None = None
+    """None where it gets none. Sound that is lost is not sent again."""
     player: PlayerReport | None = None
     """The newest that its player said, if it says anything."""
 
@@ -196,6 +244,8 @@ class AgentReport(LenientModel):
     """`AgentConfig.revision` in force."""
     started_at: Timestamp
     media_port: int = MEDIA_PORT
+    sealing_key: str = ""
+    """Public key of this very process, of agents that began as spares: adoptions are sealed to it."""
     source: SourceReport
     """The main one."""
     profiles: list[SourceReport] = []

@@ -228,7 +228,7 @@ class CameraClassSpec(Model):
     defaults: ClassDefaults = ClassDefaults()
     """Durations of sessions."""
     warm_agents: Annotated[int, Field(ge=0, le=1000)] = 0
-    """Spare agents that wait for a camera."""
+    """Spare agents that wait for a camera, in each namespace with cameras of the class that is switched on for them."""
     rollout: Rollout = Rollout()
     """How a changed class reaches running agents."""
     sessions: Sessions = Sessions()
@@ -243,12 +243,14 @@ class CameraClassStatus(LenientModel):
     observed_generation: int = 0
     """Generation of the spec that this status speaks of."""
     conditions: Annotated[list[Condition], Field(max_length=8), Listed("type")] = []
-    """Accepted, RolledOut."""
+    """Accepted, RolledOut, and SparesReady where warmAgents is not 0."""
     cameras: int = 0
     """Cameras of this class."""
     moving: int = 0
     """Cameras whose agent is being replaced because the class has changed."""
     waiting: int = 0
     """Cameras whose agent is to be replaced and whose turn has not come."""
+    spares: int = 0
+    """Spare agents that a camera could adopt now."""
     ports: Annotated[str, Field(max_length=8192)] = ""
     """Ports that agents hold or held a moment ago, such as 20000-20004,20007; a new operator starts from them."""

@@ -23,6 +23,12 @@ CAMERA_LABEL = f"{GROUP}/camera"
 CLASS_LABEL = f"{GROUP}/class"
 AGENT_LABEL = f"{GROUP}/agent"
 """On a pod its own name, so that a Service can lead to this one alone; on that Service the pod's name."""
+SPARE_LABEL = f"{GROUP}/spare"
+"""On pods that began as spare agents: SPARE_WAITING, and SPARE_ADOPTED once they serve a camera."""
+SPARE_WAITING = "waiting"
+SPARE_ADOPTED = "adopted"
+SPARE_KEYS_ANNOTATION = f"{GROUP}/spare-keys"
+"""On the same pods: ids of the public keys that their process trusts whenever it starts."""
 USER_LABEL = f"{GROUP}/user"
 """On sessions that the front door made: a hash of whom for."""
 HASH_ANNOTATION = f"{GROUP}/desired-hash"
@@ -68,6 +74,22 @@ def agent_secret(camera: str) -> str:
 def agent_pod(camera: str, suffix: str) -> str:
     """One generation of a camera's agent; `suffix` has 3 characters ([a-z0-9])."""
     return f"camera-{camera}-{suffix}"
+
+
+def spare_pod(suffix: str) -> str:
+    """A spare agent, whichever camera it comes to serve; `suffix` has 9 characters ([a-z0-9])."""
+    return f"spare-{suffix}"
+
+
+def spare_labels(class_name: str) -> dict[str, str]:
+    """Labels of a spare agent's pod while it waits for a camera of that class."""
+    return {
+        NAME_LABEL: "sightline-agent",
+        COMPONENT_LABEL: "agent",
+        MANAGED_BY_LABEL: MANAGED_BY,
+        CLASS_LABEL: class_name,
+        SPARE_LABEL: SPARE_WAITING,
+    }
 
 
 def agent_labels(camera: str, class_name: str) -> dict[str, str]:

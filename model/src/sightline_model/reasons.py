@@ -8,8 +8,8 @@ from enum import StrEnum
 
 
 class ConditionType(StrEnum):
-    """What a condition answers. Camera has the first seven, CameraClass `Accepted` and `RolledOut`, StreamSession the
-    last three."""
+    """What a condition answers. Camera has the first seven, CameraClass `Accepted`, `RolledOut` and, where it asks for
+    spare agents, `SparesReady`; StreamSession the last three."""
 
     ACCEPTED = "Accepted"
     AGENT_READY = "AgentReady"
@@ -19,6 +19,7 @@ class ConditionType(StrEnum):
     OUTPUTS_READY = "OutputsReady"
     READY = "Ready"
     ROLLED_OUT = "RolledOut"
+    SPARES_READY = "SparesReady"
     AUTHORIZED = "Authorized"
     CONNECTED = "Connected"
     ENDED = "Ended"
@@ -146,6 +147,16 @@ class RolledOutReason(StrEnum):
 
     UP_TO_DATE = "UpToDate"
     MOVING = "Moving"
+
+
+class SparesReason(StrEnum):
+    """Do as many spare agents wait as a class asks for?"""
+
+    READY = "Ready"
+    STARTING = "Starting"
+    NO_CAMERA = "NoCamera"
+    NOT_SWITCHED_ON = "NotSwitchedOn"
+    REFUSED = "Refused"
 
 
 class AuthorizedReason(StrEnum):

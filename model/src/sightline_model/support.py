@@ -8,7 +8,7 @@ and the front door call `not_supported_yet`; an empty answer means that every fi
 from collections.abc import Iterator
 
 from sightline_model.camera import CameraSpec, Presentation, Source
-from sightline_model.cameraclass import CameraClassSpec, Persistence
+from sightline_model.cameraclass import CameraClassSpec, NetworkMode, Persistence
 from sightline_model.session import SessionRole, StreamSessionSpec, Transport
 
 _USE_INSTEAD = "use rtsp, rtmp, whep, hls, testPattern or file"
@@ -57,8 +57,9 @@ def _camera_class(spec: CameraClassSpec) -> Iterator[str]:
         yield "spec.podTemplate: use scheduling and resources"
     if spec.limits.publish_per_user != 1:
         yield "spec.limits.publishPerUser: only 1"
-    if spec.warm_agents:
-        yield "spec.warmAgents: only 0"
+    if spec.warm_agents and spec.network.mode is NetworkMode.NODE_PORT:
+        # The port is a Service's, which would have to change hands as well.
+        yield "spec.warmAgents: only 0 where network.mode is NodePort"
     if spec.sessions.persist is not Persistence.ALWAYS:
         yield "spec.sessions.persist: only Always"
     if not spec.transports.simple:

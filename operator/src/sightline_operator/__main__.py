@@ -1,4 +1,5 @@
-"""The operator's process: settings from the environment, kopf as event source, one supervised task for each concern.
+"""The operator's process: settings from the environment, kopf and a feed as event sources, one supervised task for each
+concern.
 
 It ends with code 0 when it is asked to (SIGTERM, SIGINT), in a sequence with a budget for each stage: not ready, drain
 the passes under way, end links and workers, end kopf, close connections. It ends with code 1 as soon as anything that
@@ -21,14 +22,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sightline_kube.cache import Cache
+from sightline_kube.cache import Cache, Feed, FollowSettings, slim
 from sightline_kube.cluster import Cluster
 from sightline_kube.errors import ClusterError
 from sightline_kube.kinds import Kind
 from sightline_kube.real import RealCluster, RealSettings
+from sightline_kube.words import Words
 from sightline_model.names import OPERATOR_FIELD_MANAGER, random_suffix
 from sightline_model.tokens import Signer
-from sightline_operator import handlers, health, logs
+from sightline_operator import garbage, handlers, health, logs
 from sightline_operator.agents import HttpAgentLinks
 from sightline_operator.core import KINDS, Operator
 from sightline_operator.errors import OperatorError, TaskEndedError
@@ -38,13 +40,15 @@ from sightline_operator.lease import Times
 from sightline_operator.metrics import Metrics
 from sightline_operator.probe import StunProber
 from sightline_operator.settings import OperatorSettings
-from sightline_operator.sweep import Sweeper
+from sightline_operator.sweep import SELECTORS, Sweeper
 from sightline_operator.watchdog import Watchdog, watching
 
 log = logging.getLogger("sightline_operator")
 
 STOP_SECONDS = 5.0
 """For each stage of the end."""
+PAGE_SIZE = 100
+"""Objects of a LIST that are decoded at a time, while everything else waits: some 10 ms for pods."""
 HEARTBEATS = 3
 """So many sweeps may fail before the operator is not ready any more."""
 
@@ -110,6 +114,7 @@ class Process:
             metrics.election(settings.lease_name, lambda: self._elector is not None and self._elector.leading)
             times = Times.of(settings.lease_seconds)
             cluster = Fenced(cluster, self._elector, times.duration - times.give_up)
+        self._cluster = cluster
         self._sweeper = Sweeper(cluster, self._cache, namespaces, settings.sweep_interval)
         options = Options(
             agent_image=settings.agent_image,
@@ -118,6 +123,7 @@ class Process:
             namespaced=bool(namespaces),
             port_quarantine=settings.port_quarantine,
             turn_secrets=settings.known_turn_secrets,
+            spare_namespaces=settings.spare_namespace_set,
         )
         self._operator = Operator(
             cluster,
@@ -164,6 +170,7 @@ class Process:
             if not await self._reached(self._elector.acquired.wait()):
                 return
         self._start("sweep", self._sweeper.run())
+        self._start("feed", self._feed())
         # kopf does not notice kinds that appear later, so it starts when every kind has been listed.
         if not await self._reached(self._synced()):
             return
@@ -172,6 +179,7 @@ class Process:
             return
         self._catch_signals()  # kopf has put its own handlers there
         self._start("operator", self._operator.run())
+        self._start("garbage", garbage.keep_quiet())
         await self._reached(self._stopping.wait())
 
     def _ready(self) -> bool:
@@ -186,6 +194,14 @@ class Process:
     async def _synced(self) -> None:
         while not self._cache.synced():  # noqa: ASYNC110 - the cache tells of objects, not of itself
             await asyncio.sleep(0.05)
+
+    async def _feed(self) -> None:
+        """All kinds that kopf does not watch; the sweep is everybody's."""
+        kinds = [kind for kind in KINDS if kind not in handlers.WATCHED]
+        selectors = {kind: labels for kind, labels in SELECTORS.items() if labels}
+        settings = FollowSettings(sweep_seconds=None, selectors=selectors)
+        async with Feed(self._cluster, self._cache, kinds, self._settings.namespace_list, settings) as feed:
+            await feed.wait()
 
     async def _watch(self) -> None:
         await handlers.watch(self._cache, self._settings.namespace_list, self._kopf_started, self._kopf_stopping)
@@ -222,13 +238,15 @@ class Process:
             await self._end(name)
         if self._elector is not None:
             await self._elector.release()
-        await self._end("sweep")
+        for name in ("sweep", "feed"):
+            await self._end(name)
         self._kopf_stopping.set()
         kopf_task = self._tasks.get("kopf")
         if kopf_task is not None and not kopf_task.done():
             await asyncio.wait([kopf_task], timeout=STOP_SECONDS)
         await self._end("kopf")
-        await self._end("watchdog")
+        for name in ("garbage", "watchdog"):
+            await self._end(name)
 
     async def _end(self, name: str) -> None:
         task = self._tasks.get(name)
@@ -257,7 +275,12 @@ async def _connect(metrics: Metrics) -> RealCluster:
     def observe(verb: str, kind: Kind, status: int, seconds: float) -> None:
         metrics.request(verb, str(status or "<error>"), seconds)
 
-    settings = RealSettings(user_agent=f"{OPERATOR_FIELD_MANAGER}/{version('sightline-operator')}")
+    words = Words()
+    settings = RealSettings(
+        user_agent=f"{OPERATOR_FIELD_MANAGER}/{version('sightline-operator')}",
+        page_size=PAGE_SIZE,
+        listed=lambda obj: words.shared(slim(obj)),
+    )
     if os.environ.get("KUBERNETES_SERVICE_HOST") and not os.environ.get("KUBECONFIG"):
         return await RealCluster.in_cluster(observe=observe, settings=settings)
     return await RealCluster.from_kubeconfig(observe=observe, settings=settings)

@@ -6,25 +6,39 @@ backoff, and treats 15 s without a byte as a broken stream: agents send a commen
 """
 
 import asyncio
+import json
 import logging
 import random
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
 import aiohttp
 from pydantic import TypeAdapter, ValidationError
 
-from sightline_model.agent import CONTROL_PORT, AgentConfig, AgentEvent, AgentReport, CameraIdentity
+from sightline_model.agent import (
+    CONTROL_PORT,
+    Adoption,
+    AgentConfig,
+    AgentEvent,
+    AgentReport,
+    CameraIdentity,
+    SealedAdoption,
+    SourceCredentials,
+    spare_identity,
+)
 from sightline_model.reasons import EndReason
+from sightline_model.sealing import SealError, seal
 from sightline_model.tokens import Signer
+from sightline_operator import stream
 from sightline_operator.backoff import Backoff
 from sightline_operator.clock import Clock, utc_now
 from sightline_operator.errors import AgentCallError
 from sightline_operator.facts import UNREADABLE, LinkState
 from sightline_operator.heard import Heard, News
-from sightline_operator.sse import EventTooLargeError, ServerEvent, SseParser
+from sightline_operator.sse import EventTooLargeError, ServerEvent
+from sightline_operator.stream import RefusedError, StreamError
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +64,16 @@ class AgentTarget:
     camera: CameraIdentity
     address: str
     port: int = CONTROL_PORT
+    spare_of: str = ""
+    """The class whose spare it is; empty once a camera has it."""
+    began_as_spare: bool = False
+    """Orders then come under its pod's name, whichever camera it serves."""
+
+    @property
+    def audience(self) -> str:
+        """The `aud` of control tokens."""
+        camera = spare_identity(self.namespace, self.pod) if self.began_as_spare else self.camera
+        return camera.audience
 
     @property
     def key(self) -> tuple[str, str]:
@@ -63,6 +87,8 @@ class AgentTarget:
         return f"http://{host}:{self.port}"
 
 
+Credentials = Mapping[str, SourceCredentials]
+"""By the qualities' names."""
 Listener = Callable[[AgentTarget, News], None]
 """Told that there is news from an agent. Must not block."""
 
@@ -90,8 +116,10 @@ class AgentLinks(Protocol):
         """How many links are connected, and how many there are."""
         ...
 
-    async def put_config(self, namespace: str, pod: str, config: AgentConfig) -> None:
-        """Hand over a config; AgentCallError."""
+    async def put_config(
+        self, namespace: str, pod: str, config: AgentConfig, credentials: Credentials | None = None
+    ) -> None:
+        """Hand over a config, with credentials to an agent that began as a spare; AgentCallError."""
         ...
 
     async def end_session(self, namespace: str, pod: str, session: str, reason: EndReason) -> None:
@@ -126,6 +154,10 @@ class HttpAgentLinks:
             if hurry:
                 link.hurry.set()
             return
+        if link is not None and _handed_over(link.target, target):
+            link.target = target
+            link.heard.adopted(self._clock())
+            return
         if link is not None:
             link.cancel()
         link = _Link(target, self._clock())
@@ -145,19 +177,22 @@ class HttpAgentLinks:
 
     def connected(self) -> tuple[int, int]:
         """How many links are connected, and how many there are."""
-        return sum(link.heard.state.connected for link in self._links.values()), len(self._links)
+        return sum(link.heard.connected for link in self._links.values()), len(self._links)
 
-    async def put_config(self, namespace: str, pod: str, config: AgentConfig) -> None:
+    async def put_config(
+        self, namespace: str, pod: str, config: AgentConfig, credentials: Credentials | None = None
+    ) -> None:
         """Hand over a config and read back what the agent makes of it."""
         link = self._link(namespace, pod)
         link.heard.pushed(config.revision, self._clock())
-        await self._call(link, "PUT", "/v1/config", config.to_wire())
-        body = await self._call(link, "GET", "/v1/status")
+        body = config.to_wire() if credentials is None else _sealed(link, config, credentials)
+        await self._call(link, "PUT", "/v1/config", body)
+        said = await self._call(link, "GET", "/v1/status")
         try:
-            report = AgentReport.model_validate_json(body)
+            report = AgentReport.model_validate_json(said)
         except ValidationError as error:
             raise AgentCallError(f"{pod} sends a status that cannot be read") from error
-        if link.heard.state.connected:
+        if link.heard.connected:
             self._tell(link.target, link.heard.snapshot(report, self._clock()))
 
     async def end_session(self, namespace: str, pod: str, session: str, reason: EndReason) -> None:
@@ -167,7 +202,7 @@ class HttpAgentLinks:
 
     async def run(self) -> None:
         """Keep the links until cancelled."""
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
+        timeout = aiohttp.ClientTimeout(total=CALL_SECONDS, sock_connect=CONNECT_SECONDS)
         connector = aiohttp.TCPConnector(limit=0, force_close=True)
         async with aiohttp.ClientSession(timeout=timeout, connector=connector) as http:
             self._http = http
@@ -194,12 +229,12 @@ class HttpAgentLinks:
             try:
                 await self._listen(link)
                 problem = "the agent closed the stream"
-            except (aiohttp.ClientError, OSError, TimeoutError, ValidationError, EventTooLargeError) as error:
+            except (StreamError, OSError, TimeoutError, ValidationError, EventTooLargeError) as error:
                 problem = _in_words(error)
             except Exception:  # one agent's link must not take the others along
                 log.exception("link to %s/%s", link.target.namespace, link.target.pod)
                 problem = "internal error, see the operator's log"
-            if link.heard.state.connected:
+            if link.heard.connected:
                 answered, attempt = True, 0
             self._tell(link.target, link.heard.lost(problem, self._clock()))
             eager = not answered and loop.time() - born < EAGER_SECONDS
@@ -209,14 +244,14 @@ class HttpAgentLinks:
 
     async def _listen(self, link: "_Link") -> None:
         """One connection: from the snapshot to its end."""
-        assert self._http is not None  # noqa: S101 - links run inside `run` only
-        url = f"{link.target.base_url}/v1/events"
-        async with self._http.get(url, headers=self._headers(link.target)) as response:
-            response.raise_for_status()
-            parser = SseParser()
-            async for chunk in response.content.iter_any():
-                for event in parser.feed(chunk):
-                    self._take(link, event)
+        target = link.target
+        await stream.listen(
+            (target.address, target.port),
+            self._request(target),
+            lambda event: self._take(link, event),
+            connect_seconds=CONNECT_SECONDS,
+            silence_seconds=SILENCE_SECONDS,
+        )
 
     def _take(self, link: "_Link", event: ServerEvent) -> None:
         try:
@@ -239,12 +274,9 @@ class HttpAgentLinks:
     ) -> bytes:
         if self._http is None:
             raise AgentCallError("the operator is starting or ending")
-        timeout = aiohttp.ClientTimeout(total=CALL_SECONDS, sock_connect=CONNECT_SECONDS)
         url = link.target.base_url + path
         try:
-            async with self._http.request(
-                method, url, json=body, headers=self._headers(link.target), timeout=timeout
-            ) as response:
+            async with self._http.request(method, url, json=body, headers=self._headers(link.target)) as response:
                 if response.status == 404 and missing_is_fine:
                     return b""
                 response.raise_for_status()
@@ -252,8 +284,19 @@ class HttpAgentLinks:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise AgentCallError(f"{method} {path} at pod {link.target.pod}: {_in_words(error)}") from error
 
+    def _request(self, target: AgentTarget) -> bytes:
+        """The one that the event stream answers."""
+        headers = {
+            "Host": target.base_url.removeprefix("http://"),
+            "Accept": "text/event-stream",
+            "Connection": "close",
+            **self._headers(target),
+        }
+        lines = (f"{name}: {value}\r\n" for name, value in headers.items())
+        return f"GET /v1/events HTTP/1.1\r\n{''.join(lines)}\r\n".encode()
+
     def _headers(self, target: AgentTarget) -> dict[str, str]:
-        token = self._signer.sign(target.camera.audience, CONTROL_USER, "Control", "", self._clock())
+        token = self._signer.sign(target.audience, CONTROL_USER, "Control", "", self._clock())
         return {"Authorization": f"Bearer {token}"}
 
     def _link(self, namespace: str, pod: str) -> "_Link":
@@ -293,6 +336,24 @@ class _Link:
             self.hurry.clear()
 
 
+def _handed_over(before: AgentTarget, now: AgentTarget) -> bool:
+    """Whether it is the same spare, now with a camera: what is said and heard goes on."""
+    return bool(before.spare_of) and replace(before, camera=now.camera, spare_of="") == now
+
+
+def _sealed(link: _Link, config: AgentConfig, credentials: Credentials) -> dict[str, object]:
+    """An adoption that the very process that speaks over this link can read."""
+    report = link.heard.state.report
+    adoption = Adoption(config=config, credentials=dict(credentials))
+    try:
+        sealed = seal(
+            json.dumps(adoption.to_wire()).encode(), report.sealing_key if report else "", link.target.audience
+        )
+    except SealError as error:
+        raise AgentCallError(f"pod {link.target.pod} has not said what to seal to") from error
+    return SealedAdoption(sealed=sealed).to_wire()
+
+
 async def _bounded_body(response: aiohttp.ClientResponse) -> bytes:
     body = bytearray()
     async for chunk in response.content.iter_any():
@@ -305,12 +366,14 @@ async def _bounded_body(response: aiohttp.ClientResponse) -> bytes:
 def _in_words(error: Exception) -> str:
     """Why a link failed, without anything that changes from attempt to attempt."""
     match error:
-        case aiohttp.ClientResponseError(status=404):
+        case RefusedError(status=404) | aiohttp.ClientResponseError(status=404):
             return UNREADABLE  # an agent without an event stream
+        case StreamError():
+            return str(error)
         case aiohttp.ClientResponseError():
             return f"HTTP {error.status}"
         case aiohttp.ClientConnectorError():
-            return f"cannot connect: {error.os_error.strerror or type(error.os_error).__name__}"
+            return f"cannot connect: {stream.why(error.os_error)}"
         case aiohttp.ServerDisconnectedError():
             return "the agent closed the stream"
         case TimeoutError():

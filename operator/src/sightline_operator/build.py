@@ -99,6 +99,7 @@ def service(plan: Plan, config_hash: str) -> Obj:
     """The stable signaling endpoint inside the cluster; it also notes which config was written."""
     spec = {
         "type": "ClusterIP",
+        "ipFamilyPolicy": "PreferDualStack",
         "selector": {names.CAMERA_LABEL: plan.name, names.COMPONENT_LABEL: "agent"},
         "ports": [
             {"name": "control", "port": CONTROL_PORT, "targetPort": "control", "protocol": "TCP"},
@@ -141,8 +142,8 @@ def exposing_service(plan: Plan, pod: str, port: int) -> Obj | None:
 def agent_pod(plan: Plan, suffix: str, attempt: int = 0, port: int = MEDIA_PORT) -> Obj:
     """One generation of the agent; its port is its own, so it is not in the hash."""
     name = names.agent_pod(plan.name, suffix)
-    pod = _with_metadata(plan, name, {"spec": _pod_spec(plan)})
-    pod["spec"] = _pod_spec(plan, port)
+    pod = _with_metadata(plan, name, {"spec": pod_spec(plan)})
+    pod["spec"] = pod_spec(plan, port)
     pod["metadata"]["labels"] = {**pod["metadata"]["labels"], names.AGENT_LABEL: name}
     pod["metadata"]["annotations"][CLASS_HASH_ANNOTATION] = class_hash(plan)
     if attempt:
@@ -152,7 +153,7 @@ def agent_pod(plan: Plan, suffix: str, attempt: int = 0, port: int = MEDIA_PORT)
 
 def pod_hash(plan: Plan) -> str:
     """The hash that a pod of this plan carries."""
-    return _hash(plan, {"spec": _pod_spec(plan)})
+    return _hash(plan, {"spec": pod_spec(plan)})
 
 
 def class_hash(plan: Plan) -> str:
@@ -203,7 +204,8 @@ def _hash(plan: Plan, body: Obj) -> str:
     return names.content_hash({"labels": names.agent_labels(plan.name, plan.class_name), **body})
 
 
-def _pod_spec(plan: Plan, port: int = 0) -> dict[str, Any]:
+def pod_spec(plan: Plan, port: int = 0) -> dict[str, Any]:
+    """The pod's spec; with port 0, what of it is the same for every pod of the plan."""
     scheduling = plan.camera_class.scheduling
     spec: dict[str, Any] = {
         "restartPolicy": "Always",

@@ -37,12 +37,25 @@ from sightline_operator.reachable import NetworkCase
 from sightline_operator.verdicts import Parts, Verdict
 
 
-def stored(camera: Obj) -> CameraStatus:
-    """The status as it stands; an unreadable one counts as none."""
-    try:
-        return CameraStatus.model_validate(camera.get("status") or {})
-    except ValidationError:
-        return CameraStatus()
+class _Reader:
+    """Reads the status that a camera has. A pass asks for the same one five times; objects do not change."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Obj, CameraStatus] = ({}, CameraStatus())
+
+    def stored(self, camera: Obj) -> CameraStatus:
+        """The status as it stands; an unreadable one counts as none."""
+        if camera is self._last[0]:
+            return self._last[1]
+        try:
+            status = CameraStatus.model_validate(camera.get("status") or {})
+        except ValidationError:
+            status = CameraStatus()
+        self._last = (camera, status)
+        return status
+
+
+stored = _Reader().stored
 
 
 def of(

@@ -7,9 +7,9 @@ from pydantic import ValidationError
 from sightline_kube.cluster import Obj
 from sightline_model.cameraclass import CameraClassStatus
 from sightline_model.conditions import merge
-from sightline_model.reasons import ConditionType, RolledOutReason
+from sightline_model.reasons import ConditionType, RolledOutReason, SparesReason
 from sightline_operator import accept
-from sightline_operator.facts import ClassFacts
+from sightline_operator.facts import ClassFacts, SpareStanding
 from sightline_operator.verdicts import Verdict, looked_at, no, yes
 
 _NAMED = 5
@@ -26,18 +26,44 @@ def stored(camera_class: Obj) -> CameraClassStatus:
 
 def status_of(facts: ClassFacts, now: datetime) -> CameraClassStatus:
     """The true status."""
-    verdict, _ = accept.camera_class(facts.camera_class)
+    verdict, spec = accept.camera_class(facts.camera_class)
     generation = int(facts.camera_class["metadata"].get("generation") or 0)
     before = stored(facts.camera_class).conditions
     findings = [verdict.finding(ConditionType.ACCEPTED), _rolled_out(facts).finding(ConditionType.ROLLED_OUT)]
+    if spec is not None and spec.warm_agents:
+        findings.append(_spares_ready(facts.spares).finding(ConditionType.SPARES_READY))
+    else:
+        before = [condition for condition in before if condition.type != ConditionType.SPARES_READY]
     return CameraClassStatus(
         observed_generation=generation,
         conditions=merge(looked_at(before), findings, generation, now.replace(microsecond=0)),
         cameras=facts.cameras,
         moving=len(facts.rollout.moving),
         waiting=facts.rollout.waiting,
+        spares=facts.spares.ready,
         ports=facts.ports,
     )
+
+
+def _spares_ready(standing: SpareStanding) -> Verdict:
+    """Do as many spare agents wait as the class asks for?"""
+    if not standing.switched_on:
+        return no(
+            SparesReason.NOT_SWITCHED_ON,
+            "Spare agents are kept in namespaces that are switched on for them, and none is: name some in the chart's "
+            "value warmAgents.namespaces.",
+        )
+    if standing.problem:
+        return no(SparesReason.REFUSED, f"Not all spare agents can be made: {standing.problem}")
+    if not standing.wanted:
+        return no(
+            SparesReason.NO_CAMERA,
+            "No camera of this class is in a namespace that is switched on for spare agents (the chart's value "
+            "warmAgents.namespaces).",
+        )
+    if standing.ready < standing.wanted:
+        return no(SparesReason.STARTING, f"{standing.ready} of {standing.wanted} spare agents answer.")
+    return yes(SparesReason.READY)
 
 
 def _rolled_out(facts: ClassFacts) -> Verdict:

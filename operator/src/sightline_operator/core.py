@@ -43,6 +43,7 @@ from sightline_operator.handover import HangUp
 from sightline_operator.lessor import Lessor
 from sightline_operator.metrics import Figures, Metrics
 from sightline_operator.notes import Notebook
+from sightline_operator.pool import Pool
 from sightline_operator.probe import Prober
 from sightline_operator.reaper import Reaper
 from sightline_operator.rollout import Progress, Rollouts
@@ -55,7 +56,8 @@ from sightline_operator.workqueue import WorkQueue
 log = logging.getLogger(__name__)
 
 KINDS = (CAMERA, CAMERA_CLASS, STREAM_SESSION, POD, SERVICE, NODE, POD_DISRUPTION_BUDGET)
-"""What the cache must hold. Secrets are written and never read (docs/design/0005)."""
+"""What the cache must hold. Secrets are written and never read (docs/design/0005), but for credentials that go to spare
+agents (docs/design/0018)."""
 FULL_PASS_SECONDS = 300.0
 """Each camera is looked at so often even if nothing happened."""
 DRAIN_SECONDS = 5.0
@@ -102,6 +104,9 @@ class Operator:
         self._rollouts = Rollouts()
         self._prober = prober
         self._lessor = Lessor(cache, prober, clock, self._class_changed, options.port_quarantine)
+        self._pool = Pool(
+            cluster, cache, links, self._lessor, options, clock, suffix=suffix, changed=self._class_changed
+        )
         self._written: dict[tuple[str, str], datetime] = {}
         self._used_classes: set[str] = set()
         self._configs: dict[tuple[str, str], ConfigWrite] = {}
@@ -197,7 +202,11 @@ class Operator:
             self.queue.drop(key)
             self._rolled(place)
             return None
+        facts = self._pool.with_spare(facts)
         decision = self._in_turn(place, facts, decide(facts, self._clock()))
+        if decision.takeover is not None:
+            await self._pool.take(place, decision.takeover)
+            return 0.0
         self._lessor.lease(decision.new_pod)
         refusal = await self._apply(place, (*decision.apply, *decision.new_pod))
         if refusal:
@@ -249,6 +258,7 @@ class Operator:
         return replace(
             decision,
             new_pod=(),
+            takeover=None,
             status=decision.status and successors.noted(decision.status, _WAITS),
             requeue_after=soonest(decision.requeue_after, ASK_AGAIN_SECONDS if viewers else None),
         )
@@ -265,7 +275,7 @@ class Operator:
         problem = None
         for push in pushes:
             try:
-                await self._links.put_config(namespace, push.pod, push.config)
+                await self._pool.tell(namespace, push)
                 log.info("pod %s/%s was told its new config", namespace, push.pod)
             except AgentCallError as error:
                 problem = error
@@ -305,20 +315,22 @@ class Operator:
         self.queue.add_after(key, CLASS_DELAY_SECONDS)
 
     async def _class(self, key: Key) -> float | None:
-        """One CameraClass: its status is all there is to do."""
+        """One CameraClass: its spares and its status."""
         facts = class_facts(self._cache, key.name)
         if facts is None:
             return None
+        spares = await self._pool.tend(facts.camera_class)
         if facts.cameras:
             self._used_classes.add(key.name)
         elif self._options.namespaced and key.name not in self._used_classes:
-            return None
+            return spares.look_again
+        rollout = self._rollouts.standing(key.name)
         status = classes.status_of(
-            replace(facts, ports=self._lessor.text(facts), rollout=self._rollouts.standing(key.name)), self._clock()
+            replace(facts, ports=self._lessor.text(facts), rollout=rollout, spares=spares), self._clock()
         )
         if status != classes.stored(facts.camera_class) and await self._writer.write(facts.camera_class, status):
             self.metrics.status_writes.labels(CAMERA_CLASS.kind).inc()
-        return None
+        return spares.look_again
 
     async def _budget(self, key: Key) -> float | None:
         """The budget of one namespace's agents."""
@@ -340,7 +352,7 @@ class Operator:
         decision = sessions.decide(facts, self._clock())
         problem = await self._hang_up(place, decision)
         if session is not None and decision.status is not None:
-            await self._write_session(session, decision.status)
+            await self._write_session(key, session, decision.status)
         if session is not None and decision.delete_at is not None:
             self.reaper.schedule(place, pods.uid_of(session), decision.delete_at)
         if problem:
@@ -357,8 +369,10 @@ class Operator:
                 problem = error
         return problem
 
-    async def _write_session(self, session: dict[str, object], status: StreamSessionStatus) -> None:
-        if await self._writer.write(session, status):
+    async def _write_session(self, key: Key, session: Obj, status: StreamSessionStatus) -> None:
+        with self._routes.expecting(key, status.to_wire()):
+            written = await self._writer.write(session, status)
+        if written:
             self.metrics.status_writes.labels(STREAM_SESSION.kind).inc()
             self.metrics.session(status)
 
@@ -375,10 +389,13 @@ class Operator:
         connected, links = self._links.connected()
         unfinished, longest = self.queue.working(asyncio.get_running_loop().time())
         cameras = [obj.get("status") or {} for obj in self._cache.list(CAMERA)]
+        said = [_conditions(status) for status in cameras]
         return Figures(
             camera_phases=Tally(str(status.get("phase", "Pending")) for status in cameras),
-            camera_ready=Tally(_condition(status, "Ready").get("status", "Unknown") for status in cameras),
-            agents=Tally(_condition(status, "AgentReady").get("reason", PENDING) for status in cameras),
+            camera_ready=Tally(one.get("Ready", {}).get("status", "Unknown") for one in said),
+            agents=Tally(one.get("AgentReady", {}).get("reason", PENDING) for one in said),
+            networks=Tally(one.get("NetworkReady", {}).get("reason", PENDING) for one in said),
+            sources=Tally(one.get("SourceReady", {}).get("reason", PENDING) for one in said),
             session_phases=Tally(
                 str((obj.get("status") or {}).get("phase", "Requested")) for obj in self._cache.list(STREAM_SESSION)
             ),
@@ -390,10 +407,11 @@ class Operator:
             sweep_failures=self.sweeper.failures if self.sweeper else 0,
             synced=self._cache.synced(),
             ports=self._lessor.states(),
+            spares=self._pool.states(),
+            adoptions=self._pool.outcomes,
             probes=self._prober.outcomes if self._prober is not None else Tally(),
         )
 
 
-def _condition(status: dict[str, Any], type_: str) -> dict[str, str]:
-    conditions: list[dict[str, str]] = status.get("conditions") or []
-    return next((condition for condition in conditions if condition.get("type") == type_), {})
+def _conditions(status: dict[str, Any]) -> dict[str, dict[str, str]]:
+    return {condition["type"]: condition for condition in status.get("conditions") or ()}

@@ -5,15 +5,18 @@ calls it (`core`) carries the decision out and writes the status; running it aga
 new. A spec that is refused leaves what runs alone: viewers do not pay for a typing error.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sightline_kube.cluster import Obj
 from sightline_kube.kinds import CAMERA, POD, SERVICE, UDP_ROUTE, Kind
 from sightline_model import names
-from sightline_model.agent import AgentConfig
+from sightline_model.agent import AgentConfig, AgentReport
 from sightline_model.camera import CameraStatus
 from sightline_model.cameraclass import NetworkMode
+from sightline_model.reasons import SourceReason
 from sightline_operator import (
     accept,
     build,
@@ -25,13 +28,14 @@ from sightline_operator import (
     pods,
     reachable,
     resting,
+    sparepods,
     successors,
 )
 from sightline_operator.accept import AcceptedCamera
 from sightline_operator.build import Plan
 from sightline_operator.clock import after, seconds_until, soonest
 from sightline_operator.drift import drifted
-from sightline_operator.facts import FRESH_SECONDS, CameraFacts, LinkState
+from sightline_operator.facts import FRESH_SECONDS, NOT_TRUSTED, CameraFacts, LinkState
 from sightline_operator.generations import Generations
 from sightline_operator.handover import HangUp, Move
 from sightline_operator.probe import Target
@@ -39,6 +43,8 @@ from sightline_operator.rollout import Progress
 
 PUSH_AGAIN_SECONDS = 5.0
 """An agent that has been told a config and does not report it is told again after so long."""
+CREDENTIALS_AGAIN_SECONDS = 60.0
+"""An adopted agent whose camera refuses its credentials is told those of the Secret again after so long."""
 FORMER_CAMERA_SECONDS = 1.0
 STUCK_SECONDS = 10.0
 """A container that has not started for so long may lack the config Secret, which nobody reads: it is written again."""
@@ -62,6 +68,16 @@ class Push:
 
     pod: str
     config: AgentConfig
+    credentials: Mapping[str, str] | None = None
+    """For an agent that began as a spare, which mounts none: Secrets to be read, by the qualities' names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Takeover:
+    """A spare agent that becomes the camera's."""
+
+    patch: dict[str, Any]
+    push: Push
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +87,8 @@ class Decision:
     apply: tuple[Obj, ...] = ()
     new_pod: tuple[Obj, ...] = ()
     """A pod to be made, and what it needs to start; a roll-out may put it off."""
+    takeover: Takeover | None = None
+    """In place of a new pod, and of everything else in this pass: a spare."""
     push: tuple[Push, ...] = ()
     hang_up: tuple[HangUp, ...] = ()
     """Viewers of an agent that has a successor and goes."""
@@ -132,7 +150,8 @@ def decide(facts: CameraFacts, now: datetime) -> Decision:
     # Children of a former camera of this name still hold the names: clear them away first.
     if former:
         return Decision(delete=former, status=status, requeue_after=FORMER_CAMERA_SECONDS)
-    push, push_again = _pushes(facts, chosen, configs, now)
+    takeover = _takeover(plan, chosen, facts, configs)
+    push, push_again = _pushes(plan, facts, chosen, configs, now)
     secret = build.config_secret(plan, config)
     service = drifted(build.service(plan, pods.desired_hash(secret)), facts.service)
     config_wait = _config_wait(secret, chosen, facts, now)
@@ -143,6 +162,7 @@ def decide(facts: CameraFacts, now: datetime) -> Decision:
         service = (build.service(plan, pods.desired_hash(secret)),)  # takes the note of it away
     return Decision(
         apply=((secret,) if config_due else ()) + route + service + exposed,
+        takeover=takeover,
         new_pod=_new_pod(plan, chosen, facts, () if config_due or _config_is_fresh(secret, facts, now) else (secret,)),
         push=push,
         hang_up=chosen.hang_up,
@@ -165,10 +185,18 @@ def _move(plan: Plan, facts: CameraFacts) -> Move:
         for pod in facts.pods
         if pods.node(pod) in facts.nodes and nodes.to_leave(facts.nodes[pods.node(pod)], pod)
     )
+    # Its process was started again and trusts none of the keys of today: it could never be told its config.
+    strangers = (
+        pods.name_of(pod)
+        for pod in facts.pods
+        if sparepods.began_as_spare(pod)
+        and not sparepods.trusts(pod, facts.options)
+        and facts.links.get(pods.name_of(pod), LinkState()).error == NOT_TRUSTED
+    )
     # A load balancer's one Service follows the pod that serves: whoever watches another loses the way at once.
     stays = plan.camera_class.network.mode is not NetworkMode.LOAD_BALANCER
     drain = accept.span(plan.camera_class.rollout.drain_timeout, 60.0) if stays else 0.0
-    return Move(frozenset(leaving), drain, build.class_hash(plan))
+    return Move(frozenset((*leaving, *strangers)), drain, build.class_hash(plan))
 
 
 def _progress(plan: Plan, chosen: Generations, move: Move) -> Progress:
@@ -237,6 +265,18 @@ def _new_pod(plan: Plan, chosen: Generations, facts: CameraFacts, needs: tuple[O
     return (*needs, *((service,) if service else ()), pod)
 
 
+def _takeover(plan: Plan, chosen: Generations, facts: CameraFacts, configs: "_Configs") -> Takeover | None:
+    """A spare in place of the new pod, where somebody may be waiting: nothing answers yet. Successors have time, and a
+    camera whose agents fail one after the other would use up those of all others."""
+    spare = facts.spare
+    if spare is None or not chosen.make or chosen.attempt > 1:
+        return None
+    if any(generations.answers(pod, facts.links) for pod in chosen.serving):
+        return None
+    push = Push(pods.name_of(spare), configs.of(spare), build.credentials(plan.spec))
+    return Takeover(sparepods.adoption(plan, spare, chosen.attempt), push)
+
+
 class _Configs:
     """The config of each pod: all the same, but for the addresses that a pod is to name."""
 
@@ -268,22 +308,38 @@ def _probe(
 
 
 def _pushes(
-    facts: CameraFacts, chosen: Generations, configs: _Configs, now: datetime
+    plan: Plan, facts: CameraFacts, chosen: Generations, configs: _Configs, now: datetime
 ) -> tuple[tuple[Push, ...], float | None]:
-    """Running agents whose config is not the one wanted; with a pause after each attempt that they do not report."""
+    """Running agents whose config is not the one wanted; with a pause after each attempt that they do not report.
+
+    Agents that began as spares are told credentials with it, and again, now and then, while a camera refuses those: the
+    Secret may have been corrected, and nobody watches Secrets.
+    """
+    secrets = build.credentials(plan.spec)
     due: list[Push] = []
     again: float | None = None
     for pod in chosen.serving:
         name, config = pods.name_of(pod), configs.of(pod)
         link = facts.links.get(name, LinkState())
-        if not link.connected or link.report is None or link.report.revision == config.revision:
+        if not link.connected or link.report is None:
             continue
+        adopted = sparepods.began_as_spare(pod)
+        pause = PUSH_AGAIN_SECONDS
+        if link.report.revision == config.revision:
+            if not (adopted and secrets and _refused_by_camera(link.report)):
+                continue
+            pause = CREDENTIALS_AGAIN_SECONDS
         told = link.pushed_at if link.pushed_revision == config.revision else None
-        wait = PUSH_AGAIN_SECONDS - (now - told).total_seconds() if told else 0.0
+        wait = pause - (now - told).total_seconds() if told else 0.0
         if wait <= 0:
-            due.append(Push(name, config))
-        again = soonest(again, wait if wait > 0 else PUSH_AGAIN_SECONDS)
+            due.append(Push(name, config, secrets if adopted else None))
+        again = soonest(again, wait if wait > 0 else pause)
     return tuple(due), again
+
+
+def _refused_by_camera(report: AgentReport) -> bool:
+    """Whether credentials were not accepted."""
+    return any(said.reason is SourceReason.AUTHENTICATION_FAILED for said in (report.source, *report.profiles))
 
 
 def _own_pods(facts: CameraFacts, uid: str) -> tuple[Obj, ...]:

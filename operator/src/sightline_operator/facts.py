@@ -19,6 +19,8 @@ from sightline_operator.probe import Probed
 from sightline_operator.rollout import Standing
 
 FRESH_SECONDS = 10.0
+NOT_TRUSTED = "HTTP 401"
+"""Error of a link whose agent does not know the key that control tokens are signed with."""
 UNREADABLE = "a status that cannot be read"
 """Error of a link whose agent speaks another version of the protocol."""
 
@@ -63,6 +65,8 @@ class Options:
     """Seconds that a port rests before another agent gets it."""
     turn_secrets: frozenset[str] | None = None
     """Names of the TURN servers' Secrets that the front door has; None where nobody knows."""
+    spare_namespaces: frozenset[str] = frozenset()
+    """Where spare agents are kept, and the Secrets with cameras' credentials may be read for them."""
     namespaced: bool = False
     """Only some namespaces are served: a class without cameras there is another operator's to speak of."""
 
@@ -89,6 +93,8 @@ class Ports:
     """The last probe of each pod, by name."""
     probing: bool = False
     """Whether there is anybody who probes."""
+    unnoted: frozenset[int] = frozenset()
+    """Those of the camera's pods that the class's status does not name yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +127,22 @@ class CameraFacts:
     exposing: tuple[Obj, ...] = ()
     """Services that lead viewers to one pod each (network modes NodePort and LoadBalancer)."""
     ports: Ports = field(default_factory=Ports)
+    spare: Obj | None = None
+    """A spare agent that the camera may adopt in this pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpareStanding:
+    """The spare agents of one class, in all namespaces."""
+
+    wanted: int = 0
+    ready: int = 0
+    """How many could be adopted now."""
+    switched_on: bool = False
+    """Whether there is any namespace for spares."""
+    problem: str = ""
+    """Why one could not be made."""
+    look_again: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +152,7 @@ class ClassFacts:
     camera_class: Obj
     cameras: int
     rollout: Standing = field(default_factory=Standing)
+    spares: SpareStanding = field(default_factory=SpareStanding)
     ports: str = ""
     """Ports of the nodes that its agents hold, or held a moment ago."""
 

@@ -9,7 +9,7 @@ way out count as gone at once.
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sightline_kube.cluster import Obj
@@ -56,18 +56,20 @@ def choose(
     outdated = [pod for pod in living if pods.desired_hash(pod) != wanted_hash or pods.name_of(pod) in move.leaving]
     current = [pod for pod in living if pod not in outdated]
     dead = [pod for pod in own if not pods.deleting(pod) and (pods.failed(pod) or pods.given_up(pod))]
+    moving = _Moving(links, move, now)
     # The wanted generation answers: everything else goes, the watched ones when their viewers have moved.
     if current and answers(current[0], links):
-        return _handed_over(current, outdated, dead, _Moving(links, move, now))
+        return _handed_over(Generations(current[0], (current[0],), tuple(dead)), current[1:] + outdated, moving)
     # It is on its way: what answers of the old one, or may be about to, serves until then.
     if current:
         keep = [pod for pod in outdated if answers(pod, links) or _may_answer(pod, links, now)]
         drop = [pod for pod in outdated if pod not in keep]
         standing = keep[0] if keep else current[0]
-        return Generations(standing, (current[0], *keep[:1]), tuple(current[1:] + drop + keep[1:] + dead))
+        chosen = Generations(standing, (current[0], *keep[:1]), tuple(current[1:] + drop + dead))
+        return _handed_over(chosen, keep[1:], moving)
     # Only an old generation is there: make the new one beside it.
     if outdated:
-        return _successor(outdated, dead, wanted_hash, now)
+        return _successor(outdated, dead, wanted_hash, moving)
     return _replacement(dead, now)
 
 
@@ -78,18 +80,19 @@ class _Moving:
     now: datetime
 
 
-def _handed_over(current: list[Obj], outdated: list[Obj], dead: list[Obj], moving: _Moving) -> Generations:
-    """One pod serves whoever comes; others stay for those who are there."""
-    rest = [
-        (pod, drain(pod, current[0], moving.links.get(pods.name_of(pod)), moving.move, moving.now))
-        for pod in current[1:] + outdated
-    ]
-    return Generations(
-        current[0],
-        (current[0], *(pod for pod, verdict in rest if verdict.keep)),
-        (*(pod for pod, verdict in rest if not verdict.keep), *dead),
+def _handed_over(chosen: Generations, others: Sequence[Obj], moving: _Moving) -> Generations:
+    """The verdict with the pods that its standing one has taken over from, or takes over from in between: they stay for
+    those who watch them."""
+    first = chosen.standing
+    if first is None or not others:
+        return chosen
+    rest = [(pod, drain(pod, first, moving.links.get(pods.name_of(pod)), moving.move, moving.now)) for pod in others]
+    return replace(
+        chosen,
+        serving=(*chosen.serving, *(pod for pod, verdict in rest if verdict.keep)),
+        superfluous=(*(pod for pod, verdict in rest if not verdict.keep), *chosen.superfluous),
         hang_up=tuple(verdict.hang_up for _, verdict in rest if verdict.hang_up),
-        look_again=soonest(*(verdict.look_again for _, verdict in rest)),
+        look_again=soonest(chosen.look_again, *(verdict.look_again for _, verdict in rest)),
     )
 
 
@@ -128,15 +131,16 @@ def _replacement(dead: list[Obj], now: datetime) -> Generations:
     return Generations(newest, superfluous=tuple(dead), make=True, attempt=attempt)
 
 
-def _successor(outdated: list[Obj], dead: list[Obj], wanted_hash: str, now: datetime) -> Generations:
+def _successor(outdated: list[Obj], dead: list[Obj], wanted_hash: str, moving: _Moving) -> Generations:
     """Make another pod, at once or a while after one that came to a node that has to be left too."""
-    rest, left = outdated[1:], 0.0
+    rest, left, now = outdated[1:], 0.0, moving.now
     wanted = [pod for pod in outdated if pods.desired_hash(pod) == wanted_hash]
     if wanted:
         newest = max(wanted, key=lambda pod: pods.created_at(pod) or now)
         left = seconds_until(after(pods.created_at(newest) or now, MOVE_AGAIN_SECONDS), now)
         rest = [pod for pod in rest if pod is not newest] if left else rest
-    return Generations(outdated[0], (outdated[0],), tuple(rest + dead), make=not left, look_again=left or None)
+    chosen = Generations(outdated[0], (outdated[0],), tuple(dead), make=not left, look_again=left or None)
+    return _handed_over(chosen, rest, moving)
 
 
 def _lot(pod: Obj) -> float:

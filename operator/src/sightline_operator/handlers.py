@@ -1,5 +1,7 @@
-"""kopf as an event source, and nothing else: every event goes into the cache, and the cache tells whom it concerns.
+"""kopf as the source of events of what people describe: each goes into the cache, and the cache tells whom it concerns.
 
+Sessions, and what the operator makes itself, come through `sightline_kube.cache.Feed` (docs/design/0019): there are
+many of them and they change often, and kopf takes a task and some 10 KB for each object, one after the other.
 No create, update or delete handlers, no finalizers, no annotations: kopf writes nothing to the cluster. Its own names
 (finalizer, annotation prefix) are ours all the same, because names that were once written can never be changed safely.
 """
@@ -11,16 +13,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import kopf
+from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
 
 from sightline_kube.cache import Cache
 from sightline_kube.cluster import EventType
-from sightline_kube.kinds import Kind
+from sightline_kube.kinds import CAMERA, CAMERA_CLASS, Kind
 from sightline_model.base import GROUP
-from sightline_operator.sweep import SELECTORS
 
+WATCHED = (CAMERA, CAMERA_CLASS)
 SERVER_TIMEOUT_SECONDS = 300
 """A watch is asked to end after so long; the client gives it ten seconds more, then it counts as dead."""
 REQUEST_SECONDS = 10.0
+IDLE_SECONDS = 1.0
+"""kopf has a task for each object of which it has heard lately: at the start for all of them, so it had better be short
+(kopf's default is five seconds)."""
 
 
 async def watch(cache: Cache, namespaces: Sequence[str], started: asyncio.Event, stopping: asyncio.Event) -> None:
@@ -28,6 +34,7 @@ async def watch(cache: Cache, namespaces: Sequence[str], started: asyncio.Event,
     await kopf.operator(
         registry=registry_for(cache),
         settings=settings(),
+        memories=_NoMemories(),
         standalone=True,
         clusterwide=not namespaces,
         namespaces=list(namespaces),
@@ -51,13 +58,13 @@ def registry_for(cache: Cache) -> kopf.OperatorRegistry:
     registry = kopf.OperatorRegistry()
     kopf.on.login(registry=registry, id="service-account", errors=kopf.ErrorsMode.IGNORED)(login_by_address)
     kopf.on.login(registry=registry, id="kubeconfig", errors=kopf.ErrorsMode.IGNORED)(kopf.login_with_kubeconfig)
-    for kind in SELECTORS:
+    for kind in WATCHED:
         _observe(registry, cache, kind)
     return registry
 
 
 def settings() -> kopf.OperatorSettings:
-    """kopf's settings: no writes of its own, bounded waits, server-side selectors."""
+    """kopf's settings: no writes of its own, bounded waits."""
     result = kopf.OperatorSettings()
     result.posting.enabled = False
     result.scanning.disabled = True
@@ -68,12 +75,9 @@ def settings() -> kopf.OperatorSettings:
     result.watching.client_timeout = SERVER_TIMEOUT_SECONDS + 10
     result.watching.connect_timeout = REQUEST_SECONDS
     result.watching.chunk_size = 500
+    result.queueing.idle_timeout = IDLE_SECONDS
     result.networking.request_timeout = REQUEST_SECONDS
     result.networking.connect_timeout = REQUEST_SECONDS
-    for kind, labels in SELECTORS.items():
-        if labels:
-            selector = ",".join(f"{key}={value}" for key, value in labels.items())
-            result.watching.label_selectors[(*_group_version(kind), kind.plural)] = selector
     return result
 
 
@@ -83,6 +87,18 @@ class _NoDiffBase(kopf.AnnotationsDiffBaseStorage):
     def build(self, *, body: kopf.Body, extra_fields: Iterable[Any] | None = None) -> kopf.BodyEssence:
         """Nothing."""
         return kopf.BodyEssence()
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
+        """Nothing was stored."""
+        return None
+
+
+class _NoMemories(ResourceMemories):
+    """kopf keeps some 10 KB for each object it has ever seen, for daemons, indices and retries: there are none here."""
+
+    async def recall(self, raw_body: Any, **options: Any) -> ResourceMemory:
+        """A new one each time."""
+        return await super().recall(raw_body, **{**options, "ephemeral": True})
 
 
 def _observe(registry: kopf.OperatorRegistry, cache: Cache, kind: Kind) -> None:

@@ -13,7 +13,7 @@ from sightline_model.agent import (
     SourceEvent,
     SourceReport,
 )
-from sightline_model.session import SessionPhase
+from sightline_model.session import SessionPhase, SessionRole
 from sightline_operator.facts import LinkState
 
 STATS_SECONDS = 10.0
@@ -26,11 +26,13 @@ class News:
     """Who has to look again: the camera, some sessions, or all of them."""
 
     camera: bool = False
+    viewers: bool = False
+    """For the camera, only how many watch it has changed: that can wait."""
     sessions: frozenset[str] = frozenset()
     all_sessions: bool = False
 
     def __bool__(self) -> bool:
-        return self.camera or self.all_sessions or bool(self.sessions)
+        return self.camera or self.viewers or self.all_sessions or bool(self.sessions)
 
 
 class Heard:
@@ -47,6 +49,11 @@ class Heard:
         self._stats_told_at: datetime | None = None
         self._source_failed_at: datetime | None = None
         self._idle_since: datetime | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether the link stands."""
+        return self._connected
 
     @property
     def state(self) -> LinkState:
@@ -74,7 +81,8 @@ class Heard:
             self._forget_ended(now)
             self._sessions[event.session.id] = event.session
             self._note_sessions(now)
-            return News(camera=True, sessions=frozenset({event.session.id}))
+            publishes = event.session.role is SessionRole.PUBLISH
+            return News(camera=publishes, viewers=not publishes, sessions=frozenset({event.session.id}))
         if isinstance(event, SourceEvent):
             return self._source(event.source, now, told=True)
         self._report = self._report.model_copy(update={"stats": event.stats})
@@ -102,6 +110,10 @@ class Heard:
     def pushed(self, revision: str, now: datetime) -> None:
         """The agent has been told a config."""
         self._pushed = (revision, now)
+
+    def adopted(self, now: datetime) -> None:
+        """The spare that this was serves a camera from now on: how long it was idle before does not count."""
+        self._source_failed_at, self._idle_since = None, now
 
     def _source(self, source: SourceReport, now: datetime, told: bool) -> News:
         assert self._report is not None  # noqa: S101 - both callers have looked

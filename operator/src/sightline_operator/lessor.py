@@ -9,10 +9,11 @@ from sightline_kube.cache import Cache, Key
 from sightline_kube.cluster import Obj
 from sightline_kube.kinds import CAMERA_CLASS, POD, SERVICE
 from sightline_model import names
+from sightline_model.cameraclass import Network
 from sightline_operator import accept, classes, network, pods
 from sightline_operator.clock import Clock
 from sightline_operator.facts import CameraFacts, ClassFacts, Ports
-from sightline_operator.ports import QUARANTINE_SECONDS, PortLedger
+from sightline_operator.ports import QUARANTINE_SECONDS, PortLedger, names_port
 from sightline_operator.probe import Prober, Target
 
 _LEASING = frozenset(mode.value for mode in network.LEASING)
@@ -55,7 +56,12 @@ class Lessor:
         within = network.port_range(accept.class_spec_or_default(facts.camera_class).network)
         fresh = self._ledger.free(within) if within else None
         free_at = self._ledger.free_at(within) if within and fresh is None else None
-        return Ports(fresh, free_at, probed, self._prober is not None)
+        return Ports(fresh, free_at, probed, self._prober is not None, _unnoted(facts))
+
+    def free(self, settings: Network) -> int | None:
+        """A port for a pod that has no camera yet; None where the mode needs none, or none is free."""
+        within = network.port_range(settings)
+        return self._ledger.free(within) if within else None
 
     def lease(self, objects: tuple[Obj, ...]) -> None:
         """Reserve what these objects, about to be made, will hold. Nothing may be awaited since `ports`."""
@@ -108,6 +114,12 @@ def _mode(camera_class: Obj | None) -> str:
     """The mode as the object says it; the class need not be valid."""
     settings: dict[str, Any] = ((camera_class or {}).get("spec") or {}).get("network") or {}
     return str(settings.get("mode", "PodIP"))
+
+
+def _unnoted(facts: CameraFacts) -> frozenset[int]:
+    noted = classes.stored(facts.camera_class).ports if facts.camera_class else ""
+    held = {port for pod in facts.pods if (port := network.leased(pod))}
+    return frozenset(port for port in held if not names_port(noted, port))
 
 
 def _holder(obj: Obj) -> tuple[str, str, str]:

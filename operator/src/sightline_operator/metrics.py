@@ -19,6 +19,8 @@ sightline_agent_links{state}                                 event streams: conn
 sightline_status_writes_total{kind}                          statuses written
 sightline_events_total{result}                               notes about cameras for kubectl describe
 sightline_ports{state}                                       ports of the nodes: held by agents, quarantined after one
+sightline_spares{state}                                      spare agents: ready, starting
+sightline_adoptions_total{result}                            cameras that took, or could not take, a spare agent
 sightline_probes_total{result}                               agents asked at the addresses that viewers dial
 sightline_sessions_reaped_total                              ended sessions that were deleted
 sightline_swept_ghosts_total                                 deletions that no watch told
@@ -26,6 +28,8 @@ sightline_sweep_failures_total                               LISTs that failed
 sightline_cache_synced                                       1 once every kind was listed
 sightline_heartbeat_age_seconds                              since the API server last answered for every kind
 sightline_agents{state}                                      cameras by the reason of their AgentReady condition
+sightline_networks{state}                                    cameras by the reason of their NetworkReady condition
+sightline_sources{state}                                     cameras by the reason of their SourceReady condition
 sightline_session_phase_seconds{phase}                       how long sessions take to be answered, connected, streaming
 leader_election_master_status{name}                          1 while this operator holds the Lease, 0 while it waits
 """
@@ -61,8 +65,16 @@ class Figures:
     sweep_failures: int
     synced: bool
     ports: Mapping[str, int]
+    spares: Mapping[str, int]
+    """Spare agents: those that could be adopted, and those on their way."""
+    adoptions: Mapping[str, int]
+    """Cameras that wanted a spare agent, by what became of it."""
     agents: Tally[str]
     """Cameras by the reason of their AgentReady condition."""
+    networks: Tally[str]
+    """Likewise NetworkReady."""
+    sources: Tally[str]
+    """Likewise SourceReady."""
     probes: Mapping[str, int]
     """Questions to agents at the addresses that viewers dial, by what became of them."""
 
@@ -197,6 +209,8 @@ class _FiguresCollector(Collector):
         yield _tally("sightline_cameras", "Camera objects", "phase", figures.camera_phases)
         yield _tally("sightline_camera_ready", "Ready conditions of cameras", "status", figures.camera_ready)
         yield _tally("sightline_agents", "Cameras by the state of their agent", "state", figures.agents)
+        yield _tally("sightline_networks", "Cameras by the state of their network", "state", figures.networks)
+        yield _tally("sightline_sources", "Cameras by the state of their source", "state", figures.sources)
         yield _tally("sightline_sessions", "StreamSession objects", "phase", figures.session_phases)
         yield _tally("sightline_agent_links", "Event streams of agents", "state", figures.links)
         yield _queue_gauge("workqueue_unfinished_work_seconds", figures.unfinished_seconds)
@@ -205,6 +219,8 @@ class _FiguresCollector(Collector):
         yield CounterMetricFamily("sightline_swept_ghosts", "Deletions no watch told", value=figures.ghosts)
         yield CounterMetricFamily("sightline_sweep_failures", "LISTs that failed", value=figures.sweep_failures)
         yield _tally("sightline_ports", "Ports of the nodes", "state", Tally(figures.ports))
+        yield _tally("sightline_spares", "Spare agents", "state", Tally(figures.spares))
+        yield _counted("sightline_adoptions", "Spare agents handed over", "result", figures.adoptions)
         yield _counted("sightline_probes", "Probes of agents' addresses", "result", figures.probes)
         yield GaugeMetricFamily("sightline_cache_synced", "Every kind was listed", value=int(figures.synced))
 

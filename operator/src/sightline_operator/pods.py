@@ -8,8 +8,11 @@ from sightline_model import names
 from sightline_operator.build import ATTEMPT_ANNOTATION, CONTAINER
 from sightline_operator.clock import parse_time
 
-SERVED_SECONDS = 10.0
+SERVED_SECONDS = 3.0
 """An agent that ran for so long can start: something that passes, or somebody, has ended it."""
+SERVED_MORE_SECONDS = 2.0
+"""The proof is to be better by so much for each pod in a row: what ends soon after each start is no accident."""
+SERVED_MOST_SECONDS = 10.0
 _IMAGE_REASONS = frozenset(
     {
         "ErrImagePull",
@@ -120,13 +123,15 @@ def given_up(pod: Obj) -> bool:
     """True when the container had served well and the kubelet makes its next start wait.
 
     The kubelet doubles that wait with each end, however long the container ran (10 s, 20 s, ... 5 min), and a watched
-    camera need not: another pod starts at once. A container that ends soon after its start is left to the kubelet.
+    camera need not: another pod starts at once. A container that ends soon after its start, or again and again not much
+    later, is left to the kubelet.
     """
     if deleting(pod) or not crashing(pod):
         return False
     end = last_end(pod)
     started, ended = parse_time(end.get("startedAt")), parse_time(end.get("finishedAt"))
-    return started is not None and ended is not None and (ended - started).total_seconds() >= SERVED_SECONDS
+    enough = min(SERVED_SECONDS + SERVED_MORE_SECONDS * attempt(pod), SERVED_MOST_SECONDS)
+    return started is not None and ended is not None and (ended - started).total_seconds() >= enough
 
 
 def last_end(pod: Obj) -> dict[str, Any]:

@@ -171,6 +171,15 @@ def parse_ports(text: str) -> Iterator[int]:
             yield from range(int(first), min(int(last or first), 65535) + 1)
 
 
+def names_port(text: str, port: int) -> bool:
+    """Whether a text names that port; `parse_ports` without the ports."""
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        if first.isdecimal() and (last or first).isdecimal() and int(first) <= port <= int(last or first):
+            return True
+    return False
+
+
 def _merged(runs: list[tuple[int, int]], most: int) -> list[tuple[int, int]]:
     """So many runs at most: the widest gaps stay."""
     gaps = sorted(range(1, len(runs)), key=lambda index: runs[index - 1][1] - runs[index][0])

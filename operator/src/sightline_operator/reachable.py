@@ -22,6 +22,8 @@ from sightline_operator.probe import Probed, Target
 from sightline_operator.verdicts import Verdict, no, yes
 
 PROBE_AGAIN_SECONDS = 3.0
+NOTED_SECONDS = 0.5
+"""How soon to look again whether the class's status names a port; it is written a second after the lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ def balancer(facts: CameraFacts) -> Obj | None:
 
 def verdict(case: NetworkCase) -> Verdict:
     """NetworkReady."""
-    for check in (_no_port, _no_route, _no_address, _no_turn_secret, _unproved):
+    for check in (_no_port, _no_route, _no_address, _no_turn_secret, _unproved, _unnoted):
         found = check(case)
         if found is not None:
             return found
@@ -67,6 +69,8 @@ def probe(case: NetworkCase, found: Verdict, now: datetime) -> tuple[Target | No
     if target is None or not case.told or found.reason not in (NetworkReason.PROBING, NetworkReason.PROBE_FAILED):
         return None, None
     last = _last(case, target)
+    if last is not None and last.answered:
+        return None, NOTED_SECONDS
     wait = seconds_until(after(last.at, PROBE_AGAIN_SECONDS), now) if last else 0.0
     return (target, PROBE_AGAIN_SECONDS) if wait <= 0 else (None, wait)
 
@@ -144,6 +148,19 @@ def _unproved(case: NetworkCase) -> Verdict | None:
         NetworkReason.PROBE_FAILED,
         f"The agent does not answer at {where} (UDP), where viewers would look for it. Check firewalls of the nodes, "
         f"and that the network plugin supports {case.network.mode.value}; the operator goes on trying.",
+    )
+
+
+def _unnoted(case: NetworkCase) -> Verdict | None:
+    """A port that an operator after this one would not know of is told to nobody, so nobody's packets go there."""
+    lease = network.leased(case.pod) if case.pod else None
+    target = _target(case)
+    if lease not in case.facts.ports.unnoted or target is None or _proved_before(case, target):
+        return None
+    return no(
+        NetworkReason.PROBING,
+        f"The agent answers; its port {lease} is told to viewers as soon as the CameraClass's status names it, which "
+        "takes a second.",
     )
 
 

@@ -3,17 +3,18 @@
 Called by the cache for every change, by links for news from agents. Nothing here decides anything.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 
 from sightline_kube.cache import Cache, Key
 from sightline_kube.cluster import Obj
 from sightline_kube.kinds import CAMERA, CAMERA_CLASS, NODE, POD, POD_DISRUPTION_BUDGET, SERVICE, STREAM_SESSION, Kind
 from sightline_model import names
-from sightline_model.agent import CameraIdentity
+from sightline_model.agent import CameraIdentity, spare_identity
 from sightline_model.reasons import AgentReason
 from sightline_model.session import SessionPhase
-from sightline_operator import budgets, network, nodes, pods
+from sightline_operator import budgets, network, nodes, pods, sparepods
 from sightline_operator.agents import AgentLinks, AgentTarget
 from sightline_operator.clock import Clock
 from sightline_operator.facts import resolve_class
@@ -25,6 +26,8 @@ CLASS_DELAY_SECONDS = 1.0
 """A class's count of cameras is written once for a burst of changes."""
 BUDGET_DELAY_SECONDS = 1.0
 """Likewise the look at a namespace's budget."""
+VIEWERS_DELAY_SECONDS = 5.0
+"""Likewise the look at a camera when viewers come and go."""
 REVOKED_KEPT = 4096
 """Deleted sessions that are remembered until their agents have heard of it; the oldest is dropped."""
 
@@ -39,6 +42,7 @@ class Routes:
         self._clock = clock
         self._sessions: dict[tuple[str, str], set[str]] = {}
         self._revoked: dict[tuple[str, str], tuple[str, datetime]] = {}
+        self._expected: dict[Key, Obj] = {}
         self._by_kind: dict[Kind, Callable[[Key, Obj | None, Obj | None], None]] = {
             CAMERA: self._camera,
             CAMERA_CLASS: self._class,
@@ -58,8 +62,16 @@ class Routes:
     def heard(self, target: AgentTarget, news: News) -> None:
         """The links' listener."""
         camera = target.camera
+        if target.spare_of:
+            self._queue.add_after(Key(CAMERA_CLASS, "", target.spare_of), CLASS_DELAY_SECONDS)
+            return
         if news.camera:
             self._queue.add(Key(CAMERA, camera.namespace, camera.name))
+        elif news.viewers:
+            # An agent that has a successor goes as soon as its last viewer has moved.
+            agents = self._cache.list(POD, camera.namespace, {names.CAMERA_LABEL: camera.name})
+            delay = VIEWERS_DELAY_SECONDS if len(agents) == 1 else 0.0
+            self._queue.add_after(Key(CAMERA, camera.namespace, camera.name), delay)
         told = set(news.sessions)
         if news.all_sessions:
             told |= self._sessions.get((camera.namespace, camera.name), set())
@@ -68,6 +80,15 @@ class Routes:
             told |= {session for session in known if (camera.namespace, session) in self._revoked}
         for session in told:
             self._queue.add(Key(STREAM_SESSION, camera.namespace, session))
+
+    @contextmanager
+    def expecting(self, key: Key, status: Obj) -> Iterator[None]:
+        """While a session's status is written by us, nobody has to look at the session because of that."""
+        self._expected[key] = status
+        try:
+            yield
+        finally:
+            del self._expected[key]
 
     def revoked(self, namespace: str, name: str) -> str:
         """The camera of a session that somebody deleted a while ago; empty if nobody did."""
@@ -109,6 +130,9 @@ class Routes:
             self._queue.add_after(_key(CAMERA_CLASS, other), CLASS_DELAY_SECONDS)
 
     def _session(self, key: Key, before: Obj | None, now: Obj | None) -> None:
+        expected = self._expected.get(key)
+        if expected is not None and now is not None and _same(before, now) and now.get("status") == expected:
+            return
         self._queue.add(key)
         obj = now or before
         if obj is None:
@@ -151,7 +175,11 @@ class Routes:
         if _vital_of_node(before) == _vital_of_node(now):
             return
         for pod in self._cache.list(POD):
-            if pods.node(pod) == key.name:
+            if pods.node(pod) != key.name:
+                continue
+            if sparepods.waits(pod):
+                self._queue.add_after(Key(CAMERA_CLASS, "", sparepods.class_of(pod)), CLASS_DELAY_SECONDS)
+            else:
                 self._queue.add(Key(CAMERA, str(pod["metadata"]["namespace"]), _camera_label(pod)))
 
     def _sessions_of(self, namespace: str, camera: str) -> None:
@@ -160,14 +188,24 @@ class Routes:
 
 
 def target_of(pod: Obj) -> AgentTarget | None:
-    """Where the agent of a pod listens; None while it has no address, or when the pod is no camera's."""
+    """Where the agent of a pod listens; None while it has no address, or when the pod is neither a camera's nor a
+    spare."""
     address, camera, uid = pods.address(pod), _camera_label(pod), pods.controller_uid(pod)
-    if not (address and camera and uid):
+    waits = sparepods.waits(pod)
+    if not (address and uid and (camera or waits)):
         return None
-    namespace = str(pod["metadata"]["namespace"])
+    namespace, name = str(pod["metadata"]["namespace"]), pods.name_of(pod)
     identity = CameraIdentity(namespace=namespace, name=camera, uid=uid)
-    port = network.listens(pod, "control")
-    return AgentTarget(namespace, pods.name_of(pod), pods.uid_of(pod), identity, address, port)
+    return AgentTarget(
+        namespace,
+        name,
+        pods.uid_of(pod),
+        spare_identity(namespace, name) if waits else identity,
+        address,
+        network.listens(pod, "control"),
+        spare_of=sparepods.class_of(pod) if waits else "",
+        began_as_spare=sparepods.began_as_spare(pod),
+    )
 
 
 def _vital(pod: Obj | None) -> tuple[object, ...]:

@@ -40,6 +40,8 @@ class OperatorSettings(BaseSettings):
     """Seconds between two full LISTs of every kind."""
     port_quarantine: Annotated[float, Field(ge=0, le=86400)] = QUARANTINE_SECONDS
     """Seconds that a port of the nodes rests before another agent gets it: longer than nodes remember UDP streams."""
+    spare_namespaces: Annotated[str, NoDecode] = ""
+    """Namespaces where spare agents are kept, and the Secrets with cameras' credentials may be read for them."""
     turn_secrets: Annotated[str | None, NoDecode] = None
     """Names of the TURN servers' Secrets that the front door has, with commas between them; unset: not known."""
     lease_name: str = ""
@@ -57,6 +59,12 @@ class OperatorSettings(BaseSettings):
     def namespace_list(self) -> tuple[str, ...]:
         """`namespaces` as a tuple; empty for all."""
         return _parts(self.namespaces)
+
+    @property
+    def spare_namespace_set(self) -> frozenset[str]:
+        """`spare_namespaces` as a set, of those that are served."""
+        wanted = frozenset(_parts(self.spare_namespaces))
+        return wanted & frozenset(self.namespace_list) if self.namespaces else wanted
 
     @property
     def known_turn_secrets(self) -> frozenset[str] | None:

@@ -24,6 +24,8 @@ class ServerEvent:
 class SseParser:
     """Feed it bytes as they come; lines may end in LF or CRLF and be cut anywhere."""
 
+    __slots__ = ("_data", "_max", "_name", "_rest", "_size")
+
     def __init__(self, max_bytes: int = MAX_EVENT_BYTES) -> None:
         self._max = max_bytes
         self._rest = b""

@@ -78,6 +78,7 @@ def _answers(status: CameraStatus) -> bool:
 
 
 def _without_numbers(status: CameraStatus) -> CameraStatus:
+    status = status.model_copy(update={"viewers": 0})
     if status.source is None:
         return status
     source = status.source.model_copy(update={"fps": 0, "bitrate": 0, "keyframe_interval": "", "last_frame_time": None})

@@ -19,6 +19,24 @@ from sightline_model.reasons import (
     SourceReason,
 )
 
+_SOURCE_ADVICE = {
+    SourceReason.UNREACHABLE: "Check that the camera is on, its address and port, and the way from the cluster to it.",
+    SourceReason.AUTHENTICATION_FAILED: "Correct the Secret that the source names.",
+    SourceReason.NO_FRAMES: "Check the path of the stream and the camera's settings.",
+    SourceReason.CODEC_UNSUPPORTED: "Set the camera to H.264 or H.265, and leave spec.transcode at Auto.",
+    SourceReason.NOT_FOUND: "Correct the path in the source's address.",
+    SourceReason.DEVICE_OFFLINE: "Connect the device.",
+    SourceReason.STALLED: "Look at the camera and the network; the agent connects again by itself.",
+    SourceReason.PROTOCOL_ERROR: "Check that this is the address of a stream; else the camera's firmware is at fault.",
+}
+_SOURCE_WAITS = {
+    SourceReason.IDLE: "The source has not been tried yet; it starts with a viewer.",
+    SourceReason.CONNECTING: "The agent is connecting to the source.",
+    SourceReason.WAITING_FOR_PUBLISHER: "Nobody publishes yet.",
+}
+_SAID_CHARACTERS = 800
+"""Of an agent's words, so that the advice has room in a condition's message."""
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -67,14 +85,18 @@ def source(report: AgentReport | None, revision: str) -> Verdict:
         return unknown(SourceReason.CONNECTING, "The agent is taking over a changed configuration.")
     said = report.source
     if said.reason.failed:
-        return no(said.reason, said.message or said.last_error)
+        return no(said.reason, _advised(said.reason, said.message or said.last_error))
     if said.reason is SourceReason.STREAMING:
         return yes(said.reason, said.message)
     if said.reason is SourceReason.IDLE and said.verified:
         return yes(said.reason, said.message or "The source has worked and starts with the next viewer.")
-    if said.reason is SourceReason.IDLE:
-        return unknown(said.reason, said.message or "The source has not been tried yet; it starts with a viewer.")
-    return unknown(said.reason, said.message)
+    return unknown(said.reason, said.message or _SOURCE_WAITS.get(said.reason, ""))
+
+
+def _advised(reason: SourceReason, words: str) -> str:
+    """What the agent says, and what to do."""
+    told = words[:_SAID_CHARACTERS].rstrip(" .")
+    return f"{told}. {_SOURCE_ADVICE[reason]}" if told else _SOURCE_ADVICE[reason]
 
 
 def live(streaming: bool) -> Verdict:

@@ -22,9 +22,10 @@ from sightline_agent.control.events import EventHub
 from sightline_agent.control.status import Agent
 from sightline_agent.control.status import Transport as MediaTransport
 from sightline_agent.hub import Hub, Tracks
+from sightline_agent.observer import Observer
 from sightline_agent.registry import SessionRegistry
 from sightline_agent.renditions import Renditions
-from sightline_agent.session import Observer, Peer
+from sightline_agent.session import Peer
 from sightline_agent.signaling.sessions import OpenRequest
 from sightline_agent.soundtrack import Soundtrack
 from sightline_agent.sources.base import Sink

@@ -7,8 +7,9 @@ secret; the routes of signaling are handed in and authenticate by themselves. Ev
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -17,16 +18,22 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
+from sightline_agent.bodies import read_body
 from sightline_agent.control.auth import Authenticator
 from sightline_agent.control.events import EventHub, TooManySubscribersError
 from sightline_agent.control.problems import BugMiddleware, on_http_exception, on_problem
 from sightline_agent.control.status import Agent
 from sightline_agent.errors import ProblemError
-from sightline_model.agent import AgentConfig
+from sightline_agent.spare import Spare
+from sightline_model.agent import Adoption, AgentConfig, SealedAdoption
 from sightline_model.problems import FieldError, Problem, ProblemCode
 from sightline_model.reasons import EndReason
+from sightline_model.sealing import SealError
 
+T = TypeVar("T", bound=BaseModel)
 MAX_CONFIG_BYTES = 256 * 1024
+MAX_ADOPTION_BYTES = 2 * MAX_CONFIG_BYTES
+"""Sealed text is a third longer."""
 _EXPOSED_HEADERS = ["Location", "ETag", "Link", "Accept-Patch", "Retry-After"]
 
 
@@ -37,6 +44,8 @@ class Control:
     agent: Agent
     events: EventHub
     authenticator: Authenticator
+    spare: Spare | None = None
+    """Of an agent that began without a camera."""
 
     def routes(self) -> list[BaseRoute]:
         """The agent's own routes."""
@@ -71,17 +80,36 @@ class Control:
         return StreamingResponse(subscription.stream(), headers=headers, media_type="text/event-stream")
 
     async def configure(self, request: Request) -> Response:
-        """Put another configuration of the same camera in force."""
+        """Put another configuration of the same camera in force, or a spare's first."""
         self.authenticator.control(request)
-        config = parse_config(await read_body(request, MAX_CONFIG_BYTES))
-        if config.camera.audience != self.agent.config.camera.audience:
+        if self.spare is not None:
+            self._adopt(self.spare, await read_body(request, MAX_ADOPTION_BYTES))
+            return self._report()
+        config = parse_body(AgentConfig, await read_body(request, MAX_CONFIG_BYTES))
+        self._require(config.camera.audience == self.agent.config.camera.audience, config)
+        self.agent.apply(config)
+        return self._report()
+
+    def _adopt(self, spare: Spare, body: bytes) -> None:
+        sealed = parse_body(SealedAdoption, body).sealed
+        try:
+            adoption = parse_body(Adoption, spare.open(sealed))
+        except SealError as error:
+            raise ProblemError(Problem(code=ProblemCode.INVALID_REQUEST, detail=str(error))) from None
+        self._require(not spare.belongs_to_another(adoption.config.camera), adoption.config)
+        first = spare.camera is None
+        spare.adopt(adoption)
+        self.agent.apply(adoption.config)
+        if first:
+            self.events.everything()
+
+    def _require(self, same_camera: bool, config: AgentConfig) -> None:
+        if not same_camera:
             problem = Problem(code=ProblemCode.CONFLICT, detail="this agent serves another camera")
             raise ProblemError(problem)
         if self.agent.config.token_keys and not config.token_keys:
             detail = "tokenKeys must hold a key, or nobody could ever reach this agent again"
             raise ProblemError(Problem(code=ProblemCode.INVALID_REQUEST, detail=detail))
-        self.agent.apply(config)
-        return self._report()
 
     async def end_session(self, request: Request) -> Response:
         """End a session; the reason is told to everybody who asks for it."""
@@ -139,21 +167,10 @@ def build_app(control: Control, signaling: Sequence[BaseRoute], allowed_origins:
     )
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """The body; ProblemError 413 as soon as it is larger than `limit`."""
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > limit:
-            detail = f"at most {limit} bytes are accepted"
-            raise ProblemError(Problem(code=ProblemCode.BODY_TOO_LARGE, detail=detail))
-    return bytes(body)
-
-
-def parse_config(body: bytes) -> AgentConfig:
+def parse_body(model: type[T], body: bytes) -> T:
     """The configuration in a request; ProblemError names the fields that are wrong, never their values."""
     try:
-        return AgentConfig.model_validate(json.loads(body))
+        return model.model_validate(json.loads(body))
     except (ValueError, RecursionError) as error:
         errors = field_errors(error) if isinstance(error, ValidationError) else None
         detail = "the configuration is not valid" if errors else "the body is no JSON"

@@ -17,7 +17,7 @@ from typing import Protocol
 from starlette.requests import Request
 
 from sightline_agent.errors import ProblemError
-from sightline_model.agent import AgentConfig
+from sightline_model.agent import SPARE_UID, AgentConfig
 from sightline_model.names import new_session_id
 from sightline_model.problems import Problem, ProblemCode
 from sightline_model.tokens import MediaClaims, TokenError, verify
@@ -44,25 +44,32 @@ class Authenticator(Protocol):
 class TokenAuthenticator:
     """In a cluster: nothing without a token."""
 
-    def __init__(self, config: Callable[[], AgentConfig], wall: Callable[[], datetime] = _utc_now) -> None:
+    def __init__(
+        self, config: Callable[[], AgentConfig], wall: Callable[[], datetime] = _utc_now, *, control_audience: str = ""
+    ) -> None:
+        """`control_audience`: the `aud` of Control tokens, where it is not the camera's."""
         self._config = config
         self._wall = wall
+        self._control_audience = control_audience
 
     def viewer(self, request: Request) -> MediaClaims:
-        claims = self._claims(request)
+        camera = self._config().camera
+        if camera.uid == SPARE_UID:
+            detail = "this agent has no camera yet"
+            raise ProblemError(Problem(code=ProblemCode.AGENT_UNAVAILABLE, detail=detail, retry_after_seconds=1))
+        claims = self._claims(request, camera.audience)
         if claims.role == "Control" or not claims.session_id:
             raise forbidden("this token opens no session")
         return claims
 
     def control(self, request: Request) -> None:
-        if self._claims(request).role != "Control":
+        if self._claims(request, self._control_audience or self._config().camera.audience).role != "Control":
             raise forbidden("this token is not for the control interface")
 
-    def _claims(self, request: Request) -> MediaClaims:
-        config = self._config()
+    def _claims(self, request: Request, audience: str) -> MediaClaims:
         token = bearer(request)
         try:
-            return verify(token, config.token_keys, config.camera.audience, self._wall())
+            return verify(token, self._config().token_keys, audience, self._wall())
         except TokenError as error:
             raise unauthenticated(str(error)) from error
 

@@ -53,6 +53,10 @@ class EventHub:
         """The source's state changed."""
         self._publish(SourceEvent(source=report))
 
+    def everything(self) -> None:
+        """So much has changed that only a snapshot tells it."""
+        self._publish(SnapshotEvent(report=self._snapshot()))
+
     def session(self, report: SessionReport) -> None:
         """A session's state changed."""
         self._publish(SessionEvent(session=report))

@@ -17,7 +17,15 @@ from sightline_agent.registry import SessionRegistry
 from sightline_agent.renditions import Renditions
 from sightline_agent.transport.fanout import FanOutTotals
 from sightline_agent.viewerstats import Audience
-from sightline_model.agent import MEDIA_PORT, AgentConfig, AgentReport, AgentStats, CapacityReport, SourceReport
+from sightline_model.agent import (
+    MEDIA_PORT,
+    SPARE_UID,
+    AgentConfig,
+    AgentReport,
+    AgentStats,
+    CapacityReport,
+    SourceReport,
+)
 
 _PAGE_BYTES = 4096
 
@@ -51,6 +59,8 @@ class Agent:
         self.registry = registry
         self.transport = transport
         self.gate = gate
+        self.sealing_key = ""
+        """Of an agent that began as a spare."""
         self.ready = True
         """False while the process is on its way out."""
         self._instance = secrets.token_hex(8)
@@ -72,7 +82,8 @@ class Agent:
             revision=self.config.revision,
             started_at=self._started_at,
             media_port=self.transport.port,
-            source=self.renditions.report(),
+            sealing_key=self.sealing_key,
+            source=self.source(),
             profiles=self.renditions.reports(),
             sessions=self.registry.reports(details),
             stats=self.stats(),
@@ -84,8 +95,8 @@ class Agent:
         return self.gate.report(self.registry.viewers) if self.gate is not None else None
 
     def source(self) -> SourceReport:
-        """What the source does."""
-        return self.renditions.report()
+        """What the source does; a spare has none."""
+        return SourceReport() if self.config.camera.uid == SPARE_UID else self.renditions.report()
 
     def stats(self) -> AgentStats:
         """The counters."""

@@ -46,6 +46,7 @@ class Options:
     cameras: tuple[world.DevCamera, ...]
     open_page: bool
     state: Path | None
+    warm_agents: int = 0
 
 
 class PortTakenError(Exception):
@@ -82,9 +83,14 @@ async def _serve(options: Options, directory: Path) -> int:
         cache = Cache(KINDS)
         kubelet = ProcessKubelet(cluster, directory, utc_now)
         cache.subscribe(kubelet.observe)
-        operator_options = OperatorOptions(agent_image=AGENT_IMAGE, token_keys=(signer.public_jwk(),), public_url=url)
+        operator_options = OperatorOptions(
+            agent_image=AGENT_IMAGE,
+            token_keys=(signer.public_jwk(),),
+            public_url=url,
+            spare_namespaces=frozenset({world.NAMESPACE}),
+        )
         operator = Operator(cluster, cache, HttpAgentLinks(signer), operator_options)
-        for obj in world.objects(options.cameras):
+        for obj in world.objects(options.cameras, options.warm_agents):
             await cluster.create(obj)
         settings = _settings(options, port)
         http = server(settings, cluster, cache, signer)

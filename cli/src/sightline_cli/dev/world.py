@@ -6,6 +6,7 @@ demands.
 
 import base64
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sightline_agent.sources.address import AddressError, parse_address
@@ -17,6 +18,7 @@ from sightline_model.camera import Source
 
 NAMESPACE = "default"
 USER = "developer"
+_PATTERN = "test-pattern"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,17 @@ class DevCamera:
     name: str
     source: Source
     credentials: Credentials | None = None
+
+
+def parse_cameras(texts: Sequence[str]) -> tuple[DevCamera, ...]:
+    """Each as `parse_camera` reads it; ValueError, too, where two have one name."""
+    cameras = tuple(parse_camera(text) for text in texts)
+    taken = {_PATTERN}
+    for camera in cameras:
+        if camera.name in taken:
+            raise ValueError(f"another camera has the name {camera.name} already; write NAME=URL with a new one")
+        taken.add(camera.name)
+    return cameras
 
 
 def parse_camera(text: str) -> DevCamera:
@@ -42,20 +55,20 @@ def parse_camera(text: str) -> DevCamera:
     return DevCamera(name, source, credentials)
 
 
-def default_class() -> Obj:
-    """The CameraClass of a fresh installation."""
+def default_class(warm_agents: int = 0) -> Obj:
+    """The CameraClass of a fresh installation, with so many spare agents."""
     return {
         "apiVersion": API_VERSION,
         "kind": "CameraClass",
         "metadata": {"name": "default", "annotations": {names.DEFAULT_CLASS_ANNOTATION: "true"}},
-        "spec": {},
+        "spec": {"warmAgents": warm_agents} if warm_agents else {},
     }
 
 
-def objects(cameras: tuple[DevCamera, ...]) -> list[Obj]:
+def objects(cameras: tuple[DevCamera, ...], warm_agents: int = 0) -> list[Obj]:
     """Everything to create, Secrets before the cameras that refer to them."""
-    pattern = _camera("test-pattern", {"testPattern": {"text": "Sightline"}}, "Test pattern")
-    made = [default_class(), pattern]
+    pattern = _camera(_PATTERN, {"testPattern": {"text": "Sightline"}}, "Test pattern")
+    made = [default_class(warm_agents), pattern]
     for camera in cameras:
         if camera.credentials is not None:
             made.append(_secret(camera.name, camera.credentials))

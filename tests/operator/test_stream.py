@@ -1,0 +1,157 @@
+"""The event stream over a bare connection: whatever is cut where, refused, endless or silent."""
+
+import asyncio
+import gc
+import itertools
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sightline_operator.sse import EventTooLargeError, ServerEvent
+from sightline_operator.stream import (
+    MAX_HEAD_BYTES,
+    CannotConnectError,
+    Chunks,
+    RefusedError,
+    StreamError,
+    listen,
+)
+from tests.operator.virtualtime import run
+
+EVENTS = b"event: snapshot\ndata: {}\n\n: keep-alive\n\nevent: session\r\ndata: 1\r\n\r\n"
+HEARD = [ServerEvent("snapshot", "{}"), ServerEvent("session", "1")]
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding:  chunked\r\n\r\n"
+
+
+def cut(data: bytes, places: list[int]) -> list[bytes]:
+    edges = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
+    return [data[begin:end] for begin, end in itertools.pairwise(edges)]
+
+
+def framed(parts: list[bytes]) -> bytes:
+    return (
+        b"".join(b"%x;name=value\r\n%s\r\n" % (len(part), part) for part in parts if part) + b"0\r\nTrailer: 1\r\n\r\n"
+    )
+
+
+@given(st.binary(), st.lists(st.integers(min_value=0)), st.lists(st.integers(min_value=0)))
+def test_frames_come_off_wherever_they_are_cut(data: bytes, sizes: list[int], places: list[int]) -> None:
+    chunks = Chunks()
+    pieces = cut(framed(cut(data, sizes)), places)
+    assert b"".join(part for piece in pieces for part in chunks.feed(piece)) == data
+    assert chunks.ended
+
+
+@pytest.mark.parametrize("data", [b"no\r\n", b"-5\r\n", b"0x5\r\n", b"5" * 2000, b"123456789\r\n"])
+def test_frames_that_are_none_are_refused(data: bytes) -> None:
+    with pytest.raises(StreamError, match="size of a chunk"):
+        list(Chunks().feed(data))
+
+
+@asynccontextmanager
+async def answering(*pieces: bytes, ends: bool = True) -> AsyncIterator[tuple[str, int]]:
+    """A server that takes a request and says these pieces, each a write of its own."""
+
+    gone = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            await reader.readuntil(b"\r\n\r\n")
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+            if not ends:
+                await reader.read()
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+        gone.set()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield "127.0.0.1", server.sockets[0].getsockname()[1]
+        await gone.wait()
+
+
+async def heard(place: tuple[str, int], take: Callable[[ServerEvent], None], silence: float = 5.0) -> None:
+    await listen(place, b"GET / HTTP/1.1\r\n\r\n", take, connect_seconds=5.0, silence_seconds=silence)
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (CHUNKED + framed([EVENTS]),),
+        (CHUNKED[:20], CHUNKED[20:] + framed([EVENTS[:9], EVENTS[9:]])),
+        (CHUNKED, *(bytes([byte]) for byte in framed([EVENTS]))),
+        (HEAD + b"\r\n", EVENTS),
+    ],
+)
+async def test_events_are_handed_on(pieces: tuple[bytes, ...]) -> None:
+    events: list[ServerEvent] = []
+    async with answering(*pieces) as place:
+        await heard(place, events.append)
+    assert events == HEARD
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"HTTP/1.1 401 Unauthorized\r\n\r\n", "HTTP 401"),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "no HTTP"),
+        (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * (MAX_HEAD_BYTES // 6 + 1), "endless"),
+        (CHUNKED + b"what?\r\n", "size of a chunk"),
+    ],
+)
+async def test_what_is_no_stream_is_told(answer: bytes, words: str) -> None:
+    async with answering(answer, ends=False) as place:
+        with pytest.raises(StreamError, match=words):
+            await heard(place, lambda _: None)
+
+
+async def test_a_refusal_has_its_status() -> None:
+    async with answering(b"HTTP/1.1 404 Not Found\r\n\r\n") as place:
+        with pytest.raises(RefusedError) as caught:
+            await heard(place, lambda _: None)
+    assert caught.value.status == 404
+
+
+async def test_silence_ends_it() -> None:
+    events: list[ServerEvent] = []
+    async with answering(CHUNKED + b"%x\r\n%s\r\n" % (len(EVENTS), EVENTS), ends=False) as place:
+        with pytest.raises(TimeoutError):
+            await heard(place, events.append, silence=0.05)
+    assert events == HEARD
+
+
+async def test_nobody_there() -> None:
+    with pytest.raises(CannotConnectError, match=r"^cannot connect: Connection refused$"):
+        await heard(("127.0.0.1", 1), lambda _: None)
+
+
+def test_who_did_not_answer_is_forgotten() -> None:
+    """Nothing of the attempt wakes up later, when nobody waits for it."""
+    troubles: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: troubles.append(context))
+        with suppress(CannotConnectError):
+            await heard(("127.0.0.1", 1), lambda _: None)
+        await asyncio.sleep(3600)
+        gc.collect()
+
+    run(main)
+    assert troubles == []
+
+
+async def test_an_error_of_the_listener_ends_it() -> None:
+    def take(event: ServerEvent) -> None:
+        raise EventTooLargeError(event.name)
+
+    async with answering(CHUNKED + framed([EVENTS]), ends=False) as place:
+        with pytest.raises(EventTooLargeError, match="snapshot"):
+            await heard(place, take)
