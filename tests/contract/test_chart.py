@@ -4,6 +4,8 @@ import base64
 import json
 import os
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -34,6 +36,7 @@ EVERYTHING: Obj = {
     },
     "keys": {"existingSecret": "mine", "previous": True},
     "watchNamespaces": ["doors", "gates"],
+    "warmAgents": {"namespaces": ["doors"]},
     "defaultClass": {"name": "edge", "spec": {"limits": {"maxViewers": 7}, "agent": {"pullPolicy": "Always"}}},
     "operator": {
         "replicas": 3,
@@ -79,7 +82,7 @@ EVERYTHING: Obj = {
         "dev": {"enabled": True, "staticUsers": [{"token": "0123456789", "user": "alice", "groups": ["g"]}]},
         "logFormat": "console",
         "shutdownGraceSeconds": 3,
-        "service": {"type": "NodePort", "port": 8080, "annotations": {"a": "b"}},
+        "service": {"type": "NodePort", "ipFamilyPolicy": "SingleStack", "port": 8080, "annotations": {"a": "b"}},
         "ingress": {
             "enabled": True,
             "className": "nginx",
@@ -97,6 +100,7 @@ EVERYTHING: Obj = {
         "metricsFrom": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}],
         "controlFrom": [{"podSelector": {"matchLabels": {"app": "recorder"}}}],
     },
+    "admissionPolicy": {"enabled": True},
     "rbac": {"aggregate": False},
 }
 CASES: dict[str, Obj] = {
@@ -202,6 +206,11 @@ def test_images(chart: Chart) -> None:
     version = chart.metadata["appVersion"]
     assert images({}) == {f"docker.io/sightline/{part}:{version}" for part in ("operator", "api", "agent")}
     assert images(EVERYTHING) == {f"registry.example/x/sightline-{part}:1.2" for part in ("operator", "api", "agent")}
+    kept = images({"operator": {"agentImage": "registry.example/agent:1.1"}})
+    assert kept == {
+        *(f"docker.io/sightline/{part}:{version}" for part in ("operator", "api")),
+        "registry.example/agent:1.1",
+    }
 
 
 class TestCrds:
@@ -242,6 +251,17 @@ class TestKeys:
                 (mount,) = [m for m in spec["containers"][0]["volumeMounts"] if m["name"] == "keys"]
                 assert environment(objects, name)[variable] == f"{mount['mountPath']}/signing.pem"
 
+    def test_it_stays_as_long_as_agents_may(self, chart: Chart) -> None:
+        for values, expected in (({}, {"helm.sh/resource-policy": "keep"}), ({"crds": {"keep": False}}, None)):
+            assert pick(render(chart, values), "Secret", "sightline-keys")["metadata"].get("annotations") == expected
+
+    @pytest.mark.skipif(not shutil.which("openssl"), reason="there is no openssl")
+    def test_a_key_made_by_hand_as_the_documentation_says_is_read(self, tmp_path: Path) -> None:
+        page = (CHART.parents[1] / "docs/operations/keys.md").read_text()
+        command = next(line for line in page.splitlines() if line.startswith("openssl"))
+        subprocess.run(command.split(), cwd=tmp_path, check=True, capture_output=True)
+        assert Signer.from_pem((tmp_path / "signing.pem").read_bytes())
+
     def test_ones_own_secret_means_that_none_is_made(self, chart: Chart) -> None:
         secrets = [obj["metadata"]["name"] for obj in render(chart, EVERYTHING) if obj["kind"] == "Secret"]
         assert secrets == ["sightline-api-config"]
@@ -269,6 +289,7 @@ class TestSettings:
         assert (settings.workers, settings.sweep_interval, settings.log_level) == (4, 30, "DEBUG")
         assert settings.port_quarantine == 240
         assert settings.known_turn_secrets == frozenset({"coturn", "edge.turn"})
+        assert settings.spare_namespace_set == frozenset({"doors"})
         assert settings.public_url == "https://cameras.example.org"
 
     def test_operator_by_default(self, chart: Chart, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -350,7 +371,7 @@ class TestDefaultClass:
 
     def test_the_job_comes_after_the_release(self, chart: Chart) -> None:
         job = pick(render(chart), "Job", "sightline-class")
-        assert job["metadata"]["annotations"]["helm.sh/hook"] == "post-install,post-upgrade"
+        assert job["metadata"]["annotations"]["helm.sh/hook"] == "post-install,post-upgrade,post-rollback"
         (container,) = job["spec"]["template"]["spec"]["containers"]
         shown = pick(render(chart), "ConfigMap", "sightline-class")["data"]
         mount = container["volumeMounts"][0]["mountPath"]
@@ -388,6 +409,30 @@ class TestRights:
         }
         assert verbs == {"create", "patch"}
 
+    @pytest.mark.parametrize(("values", "expected"), [({}, []), (EVERYTHING, [("Role", "doors", ["get"])])])
+    def test_secrets_are_read_for_spare_agents_alone(self, chart: Chart, values: Obj, expected: list[object]) -> None:
+        objects = render(chart, values)
+        bound = {
+            (obj["roleRef"]["kind"], obj["roleRef"]["name"], obj["metadata"].get("namespace"))
+            for obj in objects
+            if obj["kind"].endswith("RoleBinding") or obj["kind"] == "ClusterRoleBinding"
+            for subject in obj["subjects"]
+            if subject["name"] == "sightline-operator"
+        }
+        reading = [
+            (obj["kind"], obj["metadata"].get("namespace"), rule["verbs"])
+            for obj in objects
+            if (obj["kind"], obj["metadata"]["name"], obj["metadata"].get("namespace")) in bound
+            for rule in obj["rules"]
+            if "secrets" in rule["resources"] and set(rule["verbs"]) & {"get", "list", "watch"}
+        ]
+        assert reading == expected
+
+    def test_spare_agents_are_kept_where_the_operator_serves(self, chart: Chart) -> None:
+        values = {"watchNamespaces": ["doors"], "warmAgents": {"namespaces": ["doors", "gates"]}}
+        with pytest.raises(HelmError, match="gates is not among watchNamespaces"):
+            render(chart, values)
+
     def test_no_rule_has_a_wildcard(self, chart: Chart) -> None:
         for obj in render(chart, EVERYTHING):
             for rule in obj.get("rules", ()) if obj["kind"] in {"Role", "ClusterRole"} else ():
@@ -397,6 +442,26 @@ class TestRights:
         for values, expected in (({}, True), (EVERYTHING, False)):
             labels = pick(render(chart, values), "ClusterRole", "sightline-view")["metadata"]["labels"]
             assert ("rbac.authorization.k8s.io/aggregate-to-view" in labels) is expected
+
+
+class TestAdmission:
+    def bindings(self, objects: list[Obj]) -> dict[str, Obj]:
+        kind = "ValidatingAdmissionPolicyBinding"
+        return {obj["metadata"]["name"]: obj["spec"] for obj in objects if obj["kind"] == kind}
+
+    def test_rules_for_people_may_be_left_out_and_those_for_the_operator_not(self, chart: Chart) -> None:
+        assert sorted(self.bindings(render(chart))) == ["sightline-cameras", "sightline-operator", "sightline-sessions"]
+        without = render(chart, {"admissionPolicy": {"enabled": False}})
+        assert sorted(self.bindings(without)) == ["sightline-operator"]
+
+    def test_they_hold_where_the_release_s_front_door_is(self, chart: Chart) -> None:
+        for values, expected in (({}, None), (EVERYTHING, ["doors", "gates"])):
+            for name in ("sightline-cameras", "sightline-sessions"):
+                binding = self.bindings(render(chart, values))[name]
+                assert (binding["policyName"], binding["validationActions"]) == (name, ["Deny"])
+                found = binding.get("matchResources", {}).get("namespaceSelector", {}).get("matchExpressions")
+                namespaces = found and found[0]["values"]
+                assert namespaces == expected
 
 
 class TestSeveralOperators:

@@ -229,6 +229,15 @@ class TestInstalled:
             "spec": {"source": {"testPattern": {}}},
         }
         kubectl.apply(camera)
+        before = kubectl.get("secret", "sightline-keys", NAMESPACE)["data"]
         release.uninstall("sightline")
         assert kubectl.get("camera", "kept")["spec"]["source"]
         assert kubectl.list("deployments", namespace=NAMESPACE) == []
+        assert kubectl.get("secret", "sightline-keys", NAMESPACE)["data"] == before
+
+    def test_a_release_that_comes_back_has_the_key_that_agents_trust(self, release: Config, kubectl: Kubectl) -> None:
+        before = kubectl.get("secret", "sightline-keys", NAMESPACE)["data"]
+        with Chart.load(CHART) as loaded:
+            release.install(loaded, "sightline", {"defaultClass": {"create": False}}, namespace=NAMESPACE)
+        assert kubectl.list("deployments", namespace=NAMESPACE)
+        assert kubectl.get("secret", "sightline-keys", NAMESPACE)["data"] == before

@@ -417,6 +417,7 @@ REASONS: dict[ConditionType, type[StrEnum]] = {
     ConditionType.OUTPUTS_READY: reasons.OutputsReason,
     ConditionType.READY: reasons.ReadyReason,
     ConditionType.ROLLED_OUT: reasons.RolledOutReason,
+    ConditionType.SPARES_READY: reasons.SparesReason,
     ConditionType.AUTHORIZED: reasons.AuthorizedReason,
     ConditionType.CONNECTED: reasons.ConnectedReason,
     ConditionType.ENDED: reasons.EndReason,

@@ -5,6 +5,17 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
+
+from sightline_model.agent import (
+    AgentReport,
+    AgentStats,
+    CapacityReport,
+    PlayerReport,
+    SessionReport,
+    SessionStats,
+    SourceReport,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)")
@@ -42,6 +53,21 @@ def test_commands_exist(document: Path) -> None:
         for target in TARGET.findall(code)
     }
     assert named - targets == set()
+
+
+def aliases(model: type[BaseModel]) -> set[str]:
+    """The names of the model's fields in JSON."""
+    return {field.alias or name for name, field in model.model_fields.items()}
+
+
+@pytest.mark.parametrize(
+    "model",
+    [AgentReport, SourceReport, SessionReport, SessionStats, PlayerReport, AgentStats, CapacityReport],
+)
+def test_every_field_of_an_agents_status_is_described(model: type[BaseModel]) -> None:
+    page = (ROOT / "docs/reference/agent-status.md").read_text()
+    described = {name.rpartition(".")[2] for name in re.findall(r"`([A-Za-z.]+)`", page)}
+    assert aliases(model) - described == set()
 
 
 FOLDERS = "docs|model|kube|operator|agents|api|cli|web|charts|crds|hack|tests|examples"

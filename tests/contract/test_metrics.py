@@ -77,7 +77,7 @@ def agent_registry() -> CollectorRegistry:
 def operator_registry() -> CollectorRegistry:
     one = Counter({"x": 1})
     metrics = OperatorMetrics()
-    metrics.watch(lambda: Figures(one, one, one, one, 0.0, 0.0, 0, 0, 0, True, one, one, one))
+    metrics.watch(lambda: Figures(one, one, one, one, 0.0, 0.0, 0, 0, 0, True, one, one, one, one, one, one, one))
     return metrics.registry
 
 

@@ -15,19 +15,23 @@ from sightline_kube.cluster import Obj
 from sightline_kube.errors import NotFoundError
 from sightline_kube.kinds import CAMERA, CAMERA_CLASS, POD, POD_DISRUPTION_BUDGET, SERVICE, STREAM_SESSION
 from sightline_kube.real import RealCluster
-from sightline_model import names
 from sightline_model.session import SessionPhase
-from tests.helpers.apiserver import ROOT, Apiserver, kube_binary, running_apiserver
+from tests.helpers.apiserver import NEEDS_APISERVER, ROOT, Apiserver, running_apiserver
 from tests.helpers.fault_proxy import Call, Fault, FaultProxy, proxied
+from tests.helpers.operator_objects import (
+    camera,
+    connected,
+    default_class,
+    is_ready,
+    new_namespace,
+    phase_of,
+    session,
+)
+from tests.helpers.operator_process import end, start_operator, until
 from tests.helpers.played_node import PlayedNode, addresses, played_node
 from tests.helpers.rights import Rights, covers, granted, rights, token_with
-from tests.integration.test_operator import start_operator, until
-from tests.integration.test_operator_killed import camera, condition, default_class, session
 
-pytestmark = [
-    pytest.mark.apiserver,
-    pytest.mark.skipif(not kube_binary().exists(), reason="the API server was not built: make cluster-build"),
-]
+pytestmark = NEEDS_APISERVER
 
 LEASE_NAME = "sightline-operator"
 NOT_CALLED = {
@@ -61,34 +65,32 @@ class Conflicts:
 
 @pytest.mark.parametrize("scope", ["everywhere", "one namespace"])
 async def test_each_call_has_a_rule_and_each_rule_a_call(apiserver: Apiserver, tmp_path: Path, scope: str) -> None:
-    cluster = await RealCluster.from_kubeconfig(str(apiserver.kubeconfig))
-    await default_class(cluster)
-    namespace, own = (f"{part}-{names.random_suffix(4)}" for part in ("rbac", "own"))
-    for name in (namespace, own):
-        await cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    served = [namespace] if scope == "one namespace" else []
-    given = rights("operator", served)
-    token = await token_with(apiserver, given, namespace, own)
-    async with proxied(apiserver, tmp_path) as proxy, played_node(cluster, namespace, _ADDRESSES) as node:
-        proxy.plan = Conflicts()
-        process, _ = await start_operator(
-            Apiserver(proxy.kubeconfig_for(token, "operator"), ""),
-            tmp_path,
-            SIGHTLINE_NAMESPACES=",".join(served),
-            SIGHTLINE_LEASE_NAME=LEASE_NAME,
-            SIGHTLINE_LEASE_NAMESPACE=own,
-            SIGHTLINE_LEASE_SECONDS="3",
-        )
-        try:
-            await _life(cluster, namespace, node)
-            await _replaced(cluster, namespace)
-            await cluster.delete(CAMERA, namespace, "gate")
-            await until(lambda: _without_budget(cluster, namespace), 60)
-            await until(lambda: _renewed(proxy))
-        finally:
-            process.terminate()
-            await asyncio.wait_for(process.wait(), 20)
-            await cluster.close()
+    async with connected(apiserver) as cluster:
+        await default_class(cluster)
+        namespace, own = await new_namespace(cluster, "rbac"), await new_namespace(cluster, "own")
+        served = [namespace] if scope == "one namespace" else []
+        given = rights("operator", served)
+        token = await token_with(apiserver, given, namespace, own)
+        async with proxied(apiserver, tmp_path) as proxy, played_node(cluster, namespace, _ADDRESSES) as node:
+            proxy.plan = Conflicts()
+            process, _ = await start_operator(
+                Apiserver(proxy.kubeconfig_for(token, "operator"), ""),
+                tmp_path,
+                SIGHTLINE_NAMESPACES=",".join(served),
+                SIGHTLINE_LEASE_NAME=LEASE_NAME,
+                SIGHTLINE_LEASE_NAMESPACE=own,
+                SIGHTLINE_LEASE_SECONDS="6",
+            )
+            try:
+                await _life(cluster, namespace, node)
+                await _replaced(cluster, namespace)
+                await cluster.delete(CAMERA, namespace, "gate")
+                await until(lambda: _without_budget(cluster, namespace))
+                await until(lambda: _renewed(proxy))
+                process.terminate()
+                await asyncio.wait_for(process.wait(), 30)
+            finally:
+                await end(process)
     calls = [call for call in proxy.calls if not call.resource.startswith("/")]
     assert [_named(call) for call in calls if call.status == 403] == []
     assert [_named(call) for call in calls if not any(covers(rule, call) for rule in given.all)] == []
@@ -102,17 +104,17 @@ async def test_each_call_has_a_rule_and_each_rule_a_call(apiserver: Apiserver, t
 async def _life(cluster: RealCluster, namespace: str, node: PlayedNode) -> None:
     """A camera, a viewer, a revoked one, an edit, another image, the end of the first viewer's retention."""
     await cluster.create(camera(namespace))
-    await until(lambda: _ready(cluster, namespace), 60)
+    await until(lambda: is_ready(cluster, namespace))
     for sid in ("s-one", "s-two"):
         await cluster.create(session(namespace, sid))
         node.of("gate")[0].set_session(sid, SessionPhase.STREAMING)
-        await until(partial(_streams, cluster, namespace, sid), 60)
+        await until(partial(_streams, cluster, namespace, sid))
     await cluster.delete(STREAM_SESSION, namespace, "s-two")
-    await until(lambda: _revoked(node), 60)
+    await until(lambda: _revoked(node))
     image = {"spec": {"agent": {"image": f"agent:{namespace}"}}}
     await cluster.merge_patch(CAMERA_CLASS, None, "default", image)
-    await until(lambda: _runs(cluster, namespace, f"agent:{namespace}"), 60)
-    await until(lambda: _ready(cluster, namespace), 60)
+    await until(lambda: _runs(cluster, namespace, f"agent:{namespace}"))
+    await until(lambda: is_ready(cluster, namespace))
 
 
 async def _replaced(cluster: RealCluster, namespace: str) -> None:
@@ -120,7 +122,7 @@ async def _replaced(cluster: RealCluster, namespace: str) -> None:
     (old,) = (await cluster.list(POD, namespace)).items
     await cluster.delete(CAMERA, namespace, "gate")
     await cluster.create(camera(namespace))
-    await until(lambda: _has_another_pod(cluster, namespace, old), 60)
+    await until(lambda: _has_another_pod(cluster, namespace, old))
 
 
 def _stays_in(calls: Sequence[Call], given: Rights, namespaces: set[str]) -> None:
@@ -135,13 +137,8 @@ def _named(call: Call) -> str:
     return f"{call.verb} {call.group}/{call.resource} {call.namespace}/{call.name}: {call.status}"
 
 
-async def _ready(cluster: RealCluster, namespace: str) -> bool:
-    return condition(await cluster.get(CAMERA, namespace, "gate"), "Ready")[0] == "True"
-
-
 async def _streams(cluster: RealCluster, namespace: str, sid: str) -> bool:
-    found = await cluster.get(STREAM_SESSION, namespace, sid)
-    return bool((found.get("status") or {}).get("phase") == "Streaming")
+    return await phase_of(cluster, namespace, sid) == "Streaming"
 
 
 async def _revoked(node: PlayedNode) -> bool:

@@ -40,11 +40,13 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Which grant gives the right, and which RBAC verb on which subresource of cameras does."""
+    """Which grant gives the right, and which RBAC verb on which resource does."""
 
     role: Role | None
     verb: str
     subresource: str = ""
+    group: str = GROUP
+    resource: str = "cameras"
 
 
 RULES = {
@@ -55,6 +57,8 @@ RULES = {
     Action.UPDATE: Rule(Role.MANAGE, "update"),
     Action.DELETE: Rule(Role.MANAGE, "delete"),
 }
+READ_SECRET = Rule(None, "get", group="", resource="secrets")
+"""Asked about whoever has a camera use a Secret; the target then names the Secret."""
 
 
 NO_RULES = Access()
@@ -110,9 +114,9 @@ class Authorizer:
             return Verdict(False, "no grant gives this right")
         return decide(target.access, caller.identity, role, self._now())
 
-    async def by_rbac(self, caller: Caller, action: Action, target: Target) -> bool:
+    async def by_rbac(self, caller: Caller, rule: Rule, target: Target) -> bool:
         """What Kubernetes says."""
-        return caller.session is None and await self._review(caller, RULES[action], target)
+        return caller.session is None and await self._review(caller, rule, target)
 
     async def require(self, caller: Caller, action: Action, target: Target) -> None:
         """ProblemError 403 unless the right is there."""
@@ -132,8 +136,8 @@ class Authorizer:
         query = AccessQuery(
             user=user,
             verb=rule.verb,
-            group=GROUP,
-            resource="cameras",
+            group=rule.group,
+            resource=rule.resource,
             subresource=rule.subresource,
             namespace=target.namespace,
             name=target.name,

@@ -67,7 +67,7 @@ class CameraState:
 def parse(obj: Obj) -> CameraState:
     """Read a Camera object; never fails."""
     metadata = obj["metadata"]
-    spec = _spec(obj.get("spec") or {})
+    spec = read_spec(obj.get("spec") or {})
     return CameraState(
         namespace=metadata.get("namespace", ""),
         name=metadata["name"],
@@ -82,7 +82,8 @@ def parse(obj: Obj) -> CameraState:
     )
 
 
-def _spec(raw: Mapping[str, Any]) -> CameraSpec | None:
+def read_spec(raw: Mapping[str, Any]) -> CameraSpec | None:
+    """A spec; None where this version cannot read it."""
     try:
         return CameraSpec.model_validate(raw)
     except ValidationError:

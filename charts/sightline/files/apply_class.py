@@ -1,4 +1,4 @@
-"""Applies the default CameraClass; a Job runs it in the operator's image after each install and upgrade.
+"""Applies the default CameraClass; a Job runs it in the operator's image after each install, upgrade and rollback.
 
 Helm cannot do it itself: it plans all of a release before the CRDs are there, and would know no kind of that name.
 """

@@ -11,9 +11,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from sightline_api.agent_proxy import JSON, unavailable
 from sightline_api.door import AnyCaller, FrontDoor
-from sightline_api.middleware import ALLOWED_HEADERS
 from sightline_api.problems import describe
-from sightline_api.routes.common import CameraAt, CameraPath, Namespace
+from sightline_api.routes.common import SESSION_PROBLEMS, SOURCE_PROBLEMS, CameraAt, CameraPath, Namespace, options
 from sightline_api.routes.whep import SESSION, SessionPath
 from sightline_api.schemas import LayerSelection, MediaLayers
 from sightline_model.problems import ProblemCode
@@ -25,10 +24,9 @@ METHODS = "OPTIONS, GET, POST"
 LAYERS = SESSION + "/layers"
 Layers = dict[Annotated[str, Field(max_length=64)], MediaLayers]
 _LAYERS = TypeAdapter(Layers)
-_PROBLEMS = (_C.FORBIDDEN, _C.CAMERA_NOT_FOUND, _C.SESSION_NOT_FOUND, _C.AGENT_UNAVAILABLE)
 
 
-@router.get(LAYERS, response_model=Layers, responses=describe(*_PROBLEMS))
+@router.get(LAYERS, response_model=Layers, responses=describe(*SESSION_PROBLEMS))
 async def get_layers(door: FrontDoor, caller: AnyCaller, session: SessionPath, camera: CameraAt) -> Layers:
     """The qualities by the `mid` of their track. Those that are inactive may be chosen, too: they start then."""
     session_id = door.watcher.opened_session(caller, camera, session)
@@ -39,20 +37,13 @@ async def get_layers(door: FrontDoor, caller: AnyCaller, session: SessionPath, c
     LAYERS,
     response_model=Layers,
     responses=describe(
-        *_PROBLEMS,
+        *SESSION_PROBLEMS,
         _C.INVALID_REQUEST,
         _C.BODY_TOO_LARGE,
         _C.PROFILE_NOT_FOUND,
         _C.CONFLICT,
         _C.CODEC_NOT_OFFERED,
-        _C.SOURCE_NOT_READY,
-        _C.SOURCE_UNREACHABLE,
-        _C.SOURCE_AUTHENTICATION_FAILED,
-        _C.SOURCE_NO_FRAMES,
-        _C.SOURCE_CODEC_UNSUPPORTED,
-        _C.SOURCE_NOT_FOUND,
-        _C.SOURCE_STALLED,
-        _C.SOURCE_PROTOCOL_ERROR,
+        *SOURCE_PROBLEMS,
     ),
 )
 async def select_layer(
@@ -69,13 +60,7 @@ async def select_layer(
 @router.options(LAYERS, status_code=204)
 async def options_layers(namespace: Namespace, name: CameraPath, session: SessionPath) -> Response:
     """What may be sent to the qualities of a session."""
-    headers = {
-        "Allow": METHODS,
-        "Access-Control-Allow-Methods": METHODS,
-        "Access-Control-Allow-Headers": ALLOWED_HEADERS,
-        "Accept-Post": JSON,
-    }
-    return Response(status_code=204, headers=headers)
+    return options(METHODS, {"Accept-Post": JSON})
 
 
 def _read(body: str) -> Layers:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Response
 from sightline_api.agent_proxy import JSON
 from sightline_api.door import AnyCaller, FrontDoor
 from sightline_api.problems import describe, problem_error
-from sightline_api.routes.common import CameraAt
+from sightline_api.routes.common import SESSION_PROBLEMS, CameraAt
 from sightline_api.routes.whep import SESSION, SessionPath
 from sightline_model.agent import PlayerReport
 from sightline_model.problems import ProblemCode
@@ -24,13 +24,10 @@ LEAST_SECONDS = 2
     SESSION + "/report",
     status_code=204,
     responses=describe(
-        _C.FORBIDDEN,
-        _C.CAMERA_NOT_FOUND,
-        _C.SESSION_NOT_FOUND,
+        *SESSION_PROBLEMS,
         _C.INVALID_REQUEST,
         _C.BODY_TOO_LARGE,
         _C.TOO_MANY_REQUESTS,
-        _C.AGENT_UNAVAILABLE,
     ),
 )
 async def report_whep_session(

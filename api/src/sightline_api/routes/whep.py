@@ -14,9 +14,16 @@ from sightline_api.agent_proxy import LAYER_RELATION, SDP, TRICKLE
 from sightline_api.auth.caller import Caller
 from sightline_api.cameras import CameraState
 from sightline_api.door import AnyCaller, Door, FrontDoor
-from sightline_api.middleware import ALLOWED_HEADERS
 from sightline_api.problems import ProblemError, describe, problem_error
-from sightline_api.routes.common import CameraAt, CameraPath, Namespace, webrtc_config
+from sightline_api.routes.common import (
+    SESSION_PROBLEMS,
+    SOURCE_PROBLEMS,
+    CameraAt,
+    CameraPath,
+    Namespace,
+    options,
+    webrtc_config,
+)
 from sightline_api.urls import public_base
 from sightline_api.watch import AbandonedError, Opened, Viewer
 from sightline_model.base import NAME_PATTERN
@@ -59,16 +66,9 @@ OPENING = (
     _C.CLUSTER_UNAVAILABLE,
     _C.SESSION_NOT_FOUND,
     _C.CONFLICT,
-    _C.SOURCE_NOT_READY,
-    _C.SOURCE_UNREACHABLE,
-    _C.SOURCE_AUTHENTICATION_FAILED,
-    _C.SOURCE_NO_FRAMES,
-    _C.SOURCE_CODEC_UNSUPPORTED,
-    _C.SOURCE_NOT_FOUND,
-    _C.SOURCE_STALLED,
-    _C.SOURCE_PROTOCOL_ERROR,
+    *SOURCE_PROBLEMS,
 )
-_SESSION_PROBLEMS = describe(_C.FORBIDDEN, _C.CAMERA_NOT_FOUND, _C.SESSION_NOT_FOUND, _C.AGENT_UNAVAILABLE)
+_SESSION_PROBLEMS = describe(*SESSION_PROBLEMS)
 
 
 async def watch(
@@ -149,7 +149,7 @@ async def head_whep(door: FrontDoor, caller: AnyCaller, camera: CameraAt) -> Res
 @router.options(ENDPOINT, status_code=204, responses=describe(_C.FORBIDDEN, _C.CAMERA_NOT_FOUND))
 async def options_whep(door: FrontDoor, namespace: Namespace, name: CameraPath, request: Request) -> Response:
     """What may be sent here. ICE servers are told to those only who send a valid token with the right to view."""
-    response = Response(status_code=204, headers=_options() | {"Accept-Post": SDP})
+    response = options(METHODS, {"Accept-Post": SDP})
     authorization = request.headers.getlist("authorization")
     if authorization:
         caller = await door.chain.authenticate(authorization)
@@ -166,10 +166,7 @@ async def options_whep(door: FrontDoor, namespace: Namespace, name: CameraPath, 
     responses={
         200: {"description": "ICE restarted.", "content": {TRICKLE: {"schema": {"type": "string"}}}},
         **describe(
-            _C.FORBIDDEN,
-            _C.CAMERA_NOT_FOUND,
-            _C.SESSION_NOT_FOUND,
-            _C.AGENT_UNAVAILABLE,
+            *SESSION_PROBLEMS,
             _C.UNSUPPORTED_MEDIA_TYPE,
             _C.BODY_TOO_LARGE,
             _C.PRECONDITION_FAILED,
@@ -216,15 +213,7 @@ async def get_whep_session(door: FrontDoor, caller: AnyCaller, session: SessionP
 @router.options(SESSION, status_code=204)
 async def options_whep_session(namespace: Namespace, name: CameraPath, session: SessionPath) -> Response:
     """What may be sent to a session."""
-    return Response(status_code=204, headers=_options() | {"Accept-Patch": TRICKLE})
-
-
-def _options() -> dict[str, str]:
-    return {
-        "Allow": METHODS,
-        "Access-Control-Allow-Methods": METHODS,
-        "Access-Control-Allow-Headers": ALLOWED_HEADERS,
-    }
+    return options(METHODS, {"Accept-Patch": TRICKLE})
 
 
 def _require_type(request: Request, wanted: str) -> None:
