@@ -47,6 +47,8 @@ IDLE_SECONDS, LOOK_IDLE_SECONDS = 60.0, 20.0
 SESSION_SECONDS = 20.0
 SESSION_RATES = (50, 100)
 SESSION_LIFE = 3.0
+VIEWERS_SECONDS = 20.0
+"""After the last session: how many watch a camera is written some seconds later, and every ten seconds at most."""
 NAMESPACES = 10
 CREATING = 24
 """Creations under way at a time."""
@@ -96,7 +98,7 @@ async def _measure(options: argparse.Namespace, folder: Path) -> Figures:
         )
         agents = SimulatedAgents(lambda camera: _revision(cluster, camera))
         operator = OperatorProcess(plane, folder, free_ports().api)
-        rig = Rig(cluster, plane, agents, operator, options.cameras)
+        rig = Rig(cluster, plane, agents, operator, (options.cameras, options.rates))
         try:
             async with agents.serving():
                 return await rig.run()
@@ -124,13 +126,13 @@ class Rig:
         plane: ControlPlane,
         agents: SimulatedAgents,
         operator: OperatorProcess,
-        cameras: int,
+        size: tuple[int, list[int]],
     ) -> None:
         self._cluster = cluster
         self._plane = plane
         self._agents = agents
         self._operator = operator
-        self._cameras = cameras
+        self._cameras, self._rates = size
         self._dice = random.Random(1)
 
     async def run(self) -> Figures:
@@ -143,7 +145,7 @@ class Rig:
         figures["idle"] = await self._idle()
         say("idle", figures["idle"])
         figures["sessions"] = []
-        for rate in SESSION_RATES:
+        for rate in self._rates:
             figures["sessions"].append(await self._sessions(rate))
             say("sessions", figures["sessions"][-1])
         figures["restart"] = await self._restart()
@@ -224,12 +226,13 @@ class Rig:
 
     async def _restart(self) -> Figures:
         """SIGKILL, and a new process: how long until it has caught up, and what it wrote."""
+        await asyncio.sleep(VIEWERS_SECONDS)
         before = writes(self._plane)
         await self._operator.kill()
         began = time.monotonic()
         await self._operator.start()
         led = await until(self._leads, 60, 0.1)
-        links = await until(self._linked, 300, 0.25)
+        links = await until(self._linked, 300, 1.0)
         await until(self._quiet, 120, 0.5)
         caught_up = time.monotonic() - began
         # A change is taken up: the proof that it works.
@@ -436,6 +439,7 @@ def _page(options: argparse.Namespace) -> Path:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.scale", description="Measure the operator.")
     parser.add_argument("--cameras", type=int, default=FULL)
+    parser.add_argument("--rates", type=int, nargs="*", default=SESSION_RATES, help="sessions created per second")
     parser.add_argument("--render", action="store_true", help="write the page from what was recorded")
     return parser.parse_args()
 

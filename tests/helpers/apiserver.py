@@ -17,6 +17,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+import yaml
+
 ROOT = Path(__file__).resolve().parents[2]
 STOP_SECONDS = 30
 
@@ -36,6 +39,14 @@ class Apiserver:
 def kube_binary() -> Path:
     """Where the build leaves the control plane; a test that needs it may look first."""
     return Path(os.environ.get("SIGHTLINE_BUILD", ROOT / ".build")).resolve() / "kube"
+
+
+NEEDS_APISERVER = [
+    pytest.mark.apiserver,
+    pytest.mark.skipif(not kube_binary().exists(), reason="the API server was not built: make cluster-build"),
+    pytest.mark.timeout(900),
+]
+"""The marks of a module whose tests talk to a real API server; each wait in them is bounded by itself."""
 
 
 @contextmanager
@@ -68,3 +79,11 @@ def running_apiserver(
         process.stdin.close()
         process.wait(STOP_SECONDS)
         process.stdout.close()
+
+
+def kubeconfig_with(kubeconfig: Path, token: str, path: Path) -> Path:
+    """The same server for whoever has this token; written to `path`."""
+    content = yaml.safe_load(kubeconfig.read_text())
+    content["users"][0]["user"] = {"token": token}
+    path.write_text(json.dumps(content))
+    return path

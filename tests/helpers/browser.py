@@ -23,6 +23,8 @@ ARGUMENTS = [
     "--autoplay-policy=no-user-gesture-required",
 ]
 
+_LOOKS = 5
+
 
 @asynccontextmanager
 async def new_page() -> AsyncIterator[Page]:
@@ -55,29 +57,33 @@ class Player:
         """Sign in by token and watch `namespace/name`."""
         await self._page.goto(f"{base_url}/#token={token}&watch={camera}")
 
-    async def wait_for(self, state: str, seconds: float = 30.0) -> None:
+    async def wait_for(self, state: str, seconds: float = 60.0) -> None:
         """Wait until the player is in that state."""
         selector = f"sightline-player[data-state='{state}']"
         await self._page.wait_for_selector(selector, timeout=seconds * 1000, state="attached")
 
-    async def wait_for_failure(self, reason: str, seconds: float = 40.0) -> None:
+    async def wait_for_failure(self, reason: str, seconds: float = 60.0) -> None:
         """Wait until the player has failed for that reason (others may come before it)."""
         selector = f"sightline-player[data-state='failed'][data-reason='{reason}']"
         await self._page.wait_for_selector(selector, timeout=seconds * 1000, state="attached")
 
     async def remember_states(self) -> None:
-        """Keep the names of all states from now on, for `wait_for_return`."""
+        """Keep the names of all states from now on, for `states` and `wait_for_return`."""
         script = """() => {
-            window.sightlineStates = [];
-            document.addEventListener('sightline-state', (event) => window.sightlineStates.push(event.detail.state));
+            const states = window.sightlineStates = [];
+            document.addEventListener('sightline-state', (event) => states.push(event.detail.state));
         }"""
         await self._page.evaluate(script)
 
-    async def wait_for_return(self, seconds: float = 30.0) -> None:
+    async def states(self) -> list[str]:
+        """All states since `remember_states`."""
+        return list(await self._page.evaluate("() => window.sightlineStates"))
+
+    async def wait_for_return(self, seconds: float = 60.0) -> None:
         """Wait until the player has lost its picture and plays again, since `remember_states`."""
         async with asyncio.timeout(seconds):
             while True:
-                states = await self._page.evaluate("() => window.sightlineStates")
+                states = await self.states()
                 if "connecting" in states and states[-1] == "playing":
                     return
                 await asyncio.sleep(0.1)
@@ -111,7 +117,7 @@ class Player:
         width, height, frames = await self._page.evaluate(script)
         return Picture(width, height, frames)
 
-    async def wait_for_width(self, pixels: int, seconds: float = 20.0) -> None:
+    async def wait_for_width(self, pixels: int, seconds: float = 60.0) -> None:
         """Wait until the picture has that width."""
         async with asyncio.timeout(seconds):
             while (await self.picture()).width != pixels:
@@ -121,6 +127,15 @@ class Player:
         """Seconds from the offer's POST to the first frame shown, as the player measured them."""
         timings = await self._page.evaluate("() => document.querySelector('sightline-player').timings")
         return float(timings["firstFrame"] - timings["posted"]) / 1000
+
+    async def wait_for_frames(self, enough: int, seconds: float) -> None:
+        """Wait until so many frames arrive in that time, in one of a few looks: others use the cores, too."""
+        looks: list[int] = []
+        while len(looks) < _LOOKS:
+            looks.append(await self.frames_during(seconds))
+            if looks[-1] >= enough:
+                return
+        raise AssertionError(f"{looks} frames in {seconds} s each, and not {enough}")
 
     async def frames_during(self, seconds: float) -> int:
         """Frames that arrive while the page waits that long by its own clock."""

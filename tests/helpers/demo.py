@@ -41,13 +41,21 @@ class Demo:
         for pod in self.kubectl.list("pods", f"sightline.dev/camera={camera}"):
             _kill_container(pod["metadata"]["uid"], PROGRAMS["agent"])
 
+    def helm(self, *arguments: str) -> str:
+        """Run helm on the cluster, in the release's namespace; what it prints."""
+        program = _hack("tools", "helm").stdout.strip().splitlines()[-1]
+        places = [f"--namespace={self.namespace}", f"--kubeconfig={self.kubectl.kubeconfig}"]
+        return subprocess.run([program, *arguments, *places], check=True, stdout=subprocess.PIPE, text=True).stdout
+
     def helm_set(self, *settings: str) -> None:
         """Upgrade the release with further values, and wait until its pods run."""
-        helm = _hack("tools", "helm").stdout.strip().splitlines()[-1]
-        upgrade = ["upgrade", "sightline", str(ROOT / "charts/sightline"), "--reuse-values", "--wait", "--timeout=120s"]
-        places = [f"--namespace={self.namespace}", f"--kubeconfig={self.kubectl.kubeconfig}"]
         options = [f"--set={setting}" for setting in settings]
-        subprocess.run([helm, *upgrade, *places, *options], check=True, stdout=subprocess.DEVNULL)
+        upgrade = ("upgrade", "sightline", str(ROOT / "charts/sightline"), "--reset-then-reuse-values")
+        self.helm(*upgrade, "--wait", "--timeout=120s", *options)
+
+    def helm_rollback(self) -> None:
+        """Go back to the revision before, and wait until its pods run."""
+        self.helm("rollback", "sightline", "--wait", "--timeout=120s")
 
     def service_account_token(self, name: str, audience: str) -> str:
         """A token of a ServiceAccount in the namespace `default`."""

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import aiohttp
 
+from tests.helpers.processes import children_that_run
+
 TOKEN = "a-token-for-tests"
 
 
@@ -24,8 +26,7 @@ class Dev:
 
     def agents(self) -> list[int]:
         """Process ids of its agents."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return [int(pid) for pid in children if b"sightline_agent" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        return children_that_run(self.process.pid, "sightline_agent")
 
     async def read(self, path: str) -> dict[str, object]:
         """GET of a JSON resource as the developer."""
@@ -44,18 +45,24 @@ async def start(state: Path, *arguments: str) -> Dev:
         stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None
-    async with asyncio.timeout(30):
-        async for line in process.stdout:
-            if found := re.search(rb"page +(http://[0-9.:]+)/", line):
-                return Dev(process, found.group(1).decode(), state)
-    raise AssertionError("sightline dev ended without an address")
+    try:
+        async with asyncio.timeout(90):
+            async for line in process.stdout:
+                if found := re.search(rb"page +(http://[0-9.:]+)/", line):
+                    return Dev(process, found.group(1).decode(), state)
+        raise AssertionError("sightline dev ended without an address")
+    except BaseException:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        raise
 
 
 async def stop(dev: Dev) -> None:
     """Ctrl-C, and no agent is left behind."""
     agents = dev.agents()
     dev.process.send_signal(signal.SIGINT)
-    assert await asyncio.wait_for(dev.process.wait(), 30) == 0
+    assert await asyncio.wait_for(dev.process.wait(), 60) == 0
     assert [pid for pid in agents if Path(f"/proc/{pid}").exists()] == []
 
 

@@ -25,7 +25,7 @@ from cryptography import x509
 from kubernetes.aio import client as kubernetes
 from kubernetes.aio import config
 
-from tests.helpers.apiserver import Apiserver
+from tests.helpers.apiserver import Apiserver, kubeconfig_with
 from tests.helpers.certificates import write_certificate
 
 ADMIN = "whoever-comes-through-the-proxy"
@@ -133,11 +133,7 @@ class FaultProxy:
 
     def kubeconfig_for(self, token: str, name: str) -> Path:
         """A kubeconfig for whoever has this token."""
-        content = json.loads(self.kubeconfig.read_text())
-        content["users"][0]["user"] = {"token": token}
-        path = self._directory / f"{name}.kubeconfig"
-        path.write_text(json.dumps(content))
-        return path
+        return kubeconfig_with(self.kubeconfig, token, self._directory / f"{name}.kubeconfig")
 
     def use(self, admin: aiohttp.ClientSession, others: aiohttp.ClientSession) -> None:
         """The two ways to the server: with the administrator's certificate and without."""

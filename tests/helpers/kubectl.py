@@ -18,7 +18,7 @@ class Kubectl:
     program: Path
     kubeconfig: Path
 
-    def __call__(self, *arguments: str, manifest: dict[str, Any] | None = None, seconds: float = 120) -> str:
+    def __call__(self, *arguments: str, manifest: dict[str, Any] | None = None, seconds: float = 180) -> str:
         """Run a command and return what it prints; KubectlError with what it printed when it fails."""
         done = subprocess.run(
             [str(self.program), f"--kubeconfig={self.kubeconfig}", *arguments],
@@ -49,6 +49,6 @@ class Kubectl:
         items: list[dict[str, Any]] = json.loads(self(*arguments))["items"]
         return items
 
-    def wait(self, kind: str, name: str, condition: str, seconds: float = 60) -> None:
+    def wait(self, kind: str, name: str, condition: str, seconds: float = 120) -> None:
         """Wait until an object has a condition."""
         self("wait", f"--for={condition}", f"{kind}/{name}", f"--timeout={seconds:.0f}s", seconds=seconds + 10)

@@ -1,5 +1,6 @@
 """A service account on the test API server that has exactly the rights that the chart gives a program."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,10 +8,13 @@ from helm_python import Chart
 from kubernetes.aio import client as kubernetes
 from kubernetes.aio import config
 
-from sightline_kube.cluster import Obj
+from sightline_kube.cluster import AccessQuery, Obj, TokenUser
 from tests.helpers.apiserver import Apiserver
 from tests.helpers.chart import CHART, render
 from tests.helpers.fault_proxy import Call
+from tests.helpers.operator_objects import connected
+
+_PATIENCE = 60.0
 
 
 @dataclass(frozen=True)
@@ -27,10 +31,10 @@ class Rights:
         return [*self.served, *self.own, *self.cluster_wide]
 
 
-def rights(program: str, namespaces: Sequence[str] = ()) -> Rights:
-    """What the rendered chart binds to the program's service account."""
+def rights(program: str, namespaces: Sequence[str] = (), warm: Sequence[str] = ()) -> Rights:
+    """What the rendered chart binds to the program's service account; `warm`: where spare agents are kept."""
     with Chart.load(CHART) as chart:
-        objects = render(chart, {"watchNamespaces": [*namespaces]})
+        objects = render(chart, {"watchNamespaces": [*namespaces], "warmAgents": {"namespaces": [*warm]}})
     account = f"sightline-{program}"
     bound = {
         (obj["roleRef"]["kind"], obj["roleRef"]["name"], obj["metadata"].get("namespace", ""))
@@ -101,6 +105,20 @@ async def token_with(apiserver: Apiserver, given: Rights, served: str, own: str)
         request = kubernetes.AuthenticationV1TokenRequest.model_validate({"spec": {"audiences": []}})
         answer = await core.create_namespaced_service_account_token(name, own, request)
         assert answer.status
-        return str(answer.status.token)
+        token = str(answer.status.token)
     finally:
         await admin.close()  # type: ignore[no-untyped-call]
+    user = TokenUser(f"system:serviceaccount:{own}:{name}")
+    async with connected(apiserver) as cluster, asyncio.timeout(_PATIENCE):
+        for place, rules in ((served, given.served), (own, given.own), ("", given.cluster_wide)):
+            for rule in rules[:1]:
+                while not await cluster.review_access(_question(user, rule, place)):
+                    await asyncio.sleep(0.05)
+    return token
+
+
+def _question(user: TokenUser, rule: Obj, namespace: str) -> AccessQuery:
+    """Whether a rule is in force: the authorizer learns of roles and bindings some moments after they were made."""
+    resource, _, part = rule["resources"][0].partition("/")
+    (name, *_) = rule.get("resourceNames") or [""]
+    return AccessQuery(user, rule["verbs"][0], rule["apiGroups"][0], resource, part, namespace, name)

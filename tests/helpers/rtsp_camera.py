@@ -60,7 +60,7 @@ async def rtsp_camera(host: str, *options: str) -> AsyncIterator[RtspCamera]:
     )
     assert process.stdout is not None
     try:
-        first = json.loads(await asyncio.wait_for(process.stdout.readline(), 30))
+        first = json.loads(await asyncio.wait_for(process.stdout.readline(), 60))
         camera = RtspCamera(host, first["port"], "rtsps" if "--certificate" in options else "rtsp", process.pid)
         reader = asyncio.create_task(_read(process.stdout, camera))
         try:

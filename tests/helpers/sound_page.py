@@ -123,9 +123,9 @@ class SoundPage:
         await self._page.route(f"{agent}/listener", answer)
         await self._page.goto(f"{agent}/listener")
         await self._page.evaluate(f"join({'true' if sound else 'false'})")
-        await self._page.wait_for_function("shown > 30", timeout=30_000)
+        await self._page.wait_for_function("shown > 30", timeout=60_000)
 
-    async def wait_for(self, condition: str, seconds: float = 30.0) -> None:
+    async def wait_for(self, condition: str, seconds: float = 60.0) -> None:
         """Wait for an expression over the page's variables."""
         await self._page.wait_for_function(condition, timeout=seconds * 1000)
 

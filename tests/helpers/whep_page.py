@@ -118,7 +118,7 @@ class WhepPage:
         await self._page.route(f"{agent}/viewer", answer)
         await self._page.goto(f"{agent}/viewer")
         await self._page.evaluate("join()")
-        await self._page.wait_for_function("shown > 30", timeout=30_000)
+        await self._page.wait_for_function("shown > 30", timeout=60_000)
 
     async def watch(self, seconds: float) -> Window:
         """What happens in that time."""

@@ -6,8 +6,7 @@ The operator's core runs in the test; nobody plays the kubelet, so pods stay pen
 import asyncio
 import contextlib
 import json
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -26,12 +25,11 @@ from sightline_operator import network
 from sightline_operator.agents import HttpAgentLinks
 from sightline_operator.core import KINDS, Operator
 from sightline_operator.facts import Options
-from tests.helpers.apiserver import ROOT, Apiserver, kube_binary, running_apiserver
+from tests.helpers.apiserver import NEEDS_APISERVER, ROOT, Apiserver, running_apiserver
+from tests.helpers.operator_objects import connected
+from tests.helpers.operator_process import until
 
-pytestmark = [
-    pytest.mark.apiserver,
-    pytest.mark.skipif(not kube_binary().exists(), reason="the API server was not built: make cluster-build"),
-]
+pytestmark = NEEDS_APISERVER
 
 MODES: dict[str, dict[str, Any]] = {mode.value: {} for mode in NetworkMode} | {
     "Relay": {"turn": {"urls": ["turn:turn.example"], "secretRef": "coturn"}},
@@ -74,11 +72,10 @@ def apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Apiserver]:
 @asynccontextmanager
 async def working(apiserver: Apiserver) -> AsyncIterator[RealCluster]:
     """An operator at work on that server."""
-    cluster = await RealCluster.from_kubeconfig(str(apiserver.kubeconfig))
     cache = Cache(KINDS)
     links = HttpAgentLinks(Signer.from_pem(generate_private_key_pem()))
-    operator = Operator(cluster, cache, links, Options(agent_image="agent:1"))
-    try:
+    async with connected(apiserver) as cluster:
+        operator = Operator(cluster, cache, links, Options(agent_image="agent:1"))
         async with Feed(cluster, cache, KINDS):
             task = asyncio.create_task(operator.run())
             try:
@@ -88,8 +85,6 @@ async def working(apiserver: Apiserver) -> AsyncIterator[RealCluster]:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
-    finally:
-        await cluster.close()
 
 
 async def make(cluster: RealCluster, mode: str, namespace: str, settings: dict[str, Any] | None = None) -> None:
@@ -115,13 +110,6 @@ async def make(cluster: RealCluster, mode: str, namespace: str, settings: dict[s
 
 async def pods_of(cluster: RealCluster, camera: str, namespace: str) -> list[Obj]:
     return list((await cluster.list(POD, namespace, labels={names.CAMERA_LABEL: camera})).items)
-
-
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not await condition():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.1)
 
 
 async def add_namespace(cluster: RealCluster, name: str, level: str) -> None:

@@ -4,7 +4,7 @@ What is said in docs/operations/deletion.md, on a real API server with its garba
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,32 +12,29 @@ from pathlib import Path
 import pytest
 
 from sightline_kube.cluster import Obj
-from sightline_kube.errors import NotFoundError
+from sightline_kube.errors import NotFoundError, UnavailableError
 from sightline_kube.kinds import CAMERA, NAMESPACE, POD, SECRET, SERVICE, STREAM_SESSION, Kind
 from sightline_kube.real import RealCluster
-from sightline_model import names
 from sightline_model.session import SessionPhase
-from tests.helpers.apiserver import ROOT, Apiserver, kube_binary, running_apiserver
-from tests.helpers.fault_proxy import FaultProxy, proxied
+from tests.helpers.apiserver import NEEDS_APISERVER, ROOT, Apiserver, kube_binary, running_apiserver
+from tests.helpers.fault_proxy import proxied
 from tests.helpers.kubectl import Kubectl
+from tests.helpers.operator_objects import (
+    camera,
+    connected,
+    default_class,
+    is_ready,
+    new_namespace,
+    phase_of,
+    session,
+)
+from tests.helpers.operator_process import Mortal, until
 from tests.helpers.played_node import PlayedNode, addresses, played_node
-from tests.integration.test_operator import until
-from tests.integration.test_operator_killed import Mortal, camera, condition, default_class, session
 
-pytestmark = [
-    pytest.mark.apiserver,
-    pytest.mark.skipif(not kube_binary().exists(), reason="the API server was not built: make cluster-build"),
-]
+pytestmark = NEEDS_APISERVER
 
 CHILDREN = (POD, SERVICE, SECRET)
 _ADDRESSES = addresses(85)
-
-
-@pytest.fixture(scope="module")
-def apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Apiserver]:
-    directory = tmp_path_factory.mktemp("apiserver")
-    with running_apiserver(directory, with_controller_manager=True, crds=ROOT / "crds") as server:
-        yield server
 
 
 @dataclass
@@ -48,20 +45,15 @@ class Scene:
     namespace: str
     node: PlayedNode
     operator: Mortal
-    proxy: FaultProxy
     kubectl: Kubectl
 
     async def ready(self) -> bool:
         """Whether the camera is."""
-        try:
-            return condition(await self.cluster.get(CAMERA, self.namespace, "gate"), "Ready")[0] == "True"
-        except NotFoundError:
-            return False
+        return await is_ready(self.cluster, self.namespace)
 
     async def streams(self) -> bool:
         """Whether the session does."""
-        found = await self.cluster.get(STREAM_SESSION, self.namespace, "s-one")
-        return bool((found.get("status") or {}).get("phase") == "Streaming")
+        return await phase_of(self.cluster, self.namespace, "s-one") == "Streaming"
 
     async def left(self, *kinds: Kind) -> list[Obj]:
         """Objects of these kinds that are not on their way out."""
@@ -79,31 +71,29 @@ class Scene:
 
 @asynccontextmanager
 async def scene(apiserver: Apiserver, directory: Path) -> AsyncIterator[Scene]:
-    cluster = await RealCluster.from_kubeconfig(str(apiserver.kubeconfig))
-    await default_class(cluster)
-    namespace = f"del-{names.random_suffix(4)}"
-    await cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
     kubectl = Kubectl(kube_binary().parent / "bin" / "kubectl", apiserver.kubeconfig)
-    async with proxied(apiserver, directory) as proxy, played_node(cluster, namespace, _ADDRESSES) as node:
-        here = Scene(cluster, namespace, node, Mortal(proxy, directory), proxy, kubectl)
-        await here.operator.start()
-        try:
-            await cluster.create(camera(namespace))
-            await until(here.ready, 60)
-            await cluster.create(session(namespace, "s-one"))
-            node.of("gate")[0].set_session("s-one", SessionPhase.STREAMING)
-            await until(here.streams, 60)
-            yield here
-        finally:
-            await here.operator.end()
-            await cluster.close()
+    async with connected(apiserver) as cluster:
+        await default_class(cluster)
+        namespace = await new_namespace(cluster, "del")
+        async with proxied(apiserver, directory) as proxy, played_node(cluster, namespace, _ADDRESSES) as node:
+            here = Scene(cluster, namespace, node, Mortal(proxy, directory), kubectl)
+            await here.operator.start()
+            try:
+                await cluster.create(camera(namespace))
+                await until(here.ready)
+                await cluster.create(session(namespace, "s-one"))
+                node.of("gate")[0].set_session("s-one", SessionPhase.STREAMING)
+                await until(here.streams)
+                yield here
+            finally:
+                await here.operator.end()
 
 
 async def test_the_agent_is_gone(apiserver: Apiserver, tmp_path: Path) -> None:
     async with scene(apiserver, tmp_path) as here:
         await here.node.close()
         await here.cluster.delete(CAMERA, here.namespace, "gate")
-        await until(here.none_left(CAMERA, STREAM_SESSION, *CHILDREN), 60)
+        await until(here.none_left(CAMERA, STREAM_SESSION, *CHILDREN))
 
 
 async def test_the_operator_is_gone(apiserver: Apiserver, tmp_path: Path) -> None:
@@ -113,11 +103,11 @@ async def test_the_operator_is_gone(apiserver: Apiserver, tmp_path: Path) -> Non
         # No finalizer: the camera is gone at once, and Kubernetes clears what it owned.
         with pytest.raises(NotFoundError):
             await here.cluster.get(CAMERA, here.namespace, "gate")
-        await until(here.none_left(*CHILDREN), 60)
+        await until(here.none_left(*CHILDREN))
         # Its session waits for an operator, and may be deleted by hand like anything else.
         assert len(await here.left(STREAM_SESSION)) == 1
         await here.operator.start()
-        await until(here.none_left(STREAM_SESSION), 60)
+        await until(here.none_left(STREAM_SESSION))
 
 
 async def test_the_node_is_gone(apiserver: Apiserver, tmp_path: Path) -> None:
@@ -134,15 +124,15 @@ async def test_the_node_is_gone(apiserver: Apiserver, tmp_path: Path) -> None:
         path = f"/api/v1/namespaces/{here.namespace}/pods/{name}/binding"
         await asyncio.to_thread(lambda: here.kubectl("create", "--raw", path, "-f", "-", manifest=binding))
         await here.cluster.delete(CAMERA, here.namespace, "gate")
-        await until(here.none_left(CAMERA, STREAM_SESSION, *CHILDREN), 60)
+        await until(here.none_left(CAMERA, STREAM_SESSION, *CHILDREN))
         assert (await here.cluster.get(POD, here.namespace, name))["metadata"]["deletionTimestamp"]
         # The name is free: a camera that is made again is not held up by what hangs.
         await here.cluster.create(camera(here.namespace))
-        await until(here.ready, 60)
+        await until(here.ready)
         (fresh,) = await here.left(POD)
         assert fresh["metadata"]["name"] != name
         await here.cluster.delete(POD, here.namespace, name, grace_seconds=0)
-        await until(here.ready, 60)
+        await until(here.ready)
 
 
 async def test_the_namespace_is_deleted(apiserver: Apiserver, tmp_path: Path) -> None:
@@ -156,28 +146,35 @@ async def test_the_namespace_is_deleted(apiserver: Apiserver, tmp_path: Path) ->
                 return True
             return False
 
-        await until(gone, 90)
+        await until(gone)
 
 
 async def test_the_definitions_are_deleted_with_everything_in_them(tmp_path_factory: pytest.TempPathFactory) -> None:
     directory = tmp_path_factory.mktemp("own")
     with running_apiserver(directory, with_controller_manager=True, crds=ROOT / "crds") as server:
         async with scene(server, tmp_path_factory.mktemp("work")) as here:
-            living = asyncio.create_task(here.operator.live())
             definitions = [f"{plural}.sightline.dev" for plural in ("cameras", "streamsessions", "cameraclasses")]
-            await asyncio.to_thread(lambda: here.kubectl("delete", "crd", *definitions, "--timeout=60s"))
-            # The objects are gone, and with them what they owned; no finalizer held anything up.
-            await until(here.none_left(*CHILDREN), 90)
-            living.cancel()
-            await asyncio.wait([living])
-            await here.operator.end()
+            async with here.operator.followed():
+                await asyncio.to_thread(lambda: here.kubectl("delete", "crd", *definitions, "--timeout=110s"))
+                # The objects are gone, and with them what they owned; no finalizer held anything up.
+                await until(here.none_left(*CHILDREN))
             # Installed again, everything works again.
             crds = str(ROOT / "crds")
             await asyncio.to_thread(lambda: here.kubectl("create", "-f", crds))
             await asyncio.to_thread(
-                lambda: here.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", *definitions)
+                lambda: here.kubectl("wait", "--for=condition=Established", "--timeout=90s", "crd", *definitions)
             )
-            await default_class(here.cluster)
+            await until(lambda: _is_served(here))
             await here.cluster.create(camera(here.namespace))
             await here.operator.start()
-            await until(here.ready, 60)
+            await until(here.ready)
+
+
+async def _is_served(here: Scene) -> bool:
+    """Whether a class can be made: a definition that is established is served some moments later."""
+    try:
+        await default_class(here.cluster)
+        await here.cluster.list(CAMERA, here.namespace)
+    except (NotFoundError, UnavailableError):
+        return False
+    return True

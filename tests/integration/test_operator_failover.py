@@ -3,28 +3,16 @@
 import asyncio
 import signal
 import time
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-import pytest
-
 from sightline_kube.kinds import LEASE
 from sightline_model import names
-from tests.helpers.apiserver import ROOT, Apiserver, kube_binary, running_apiserver
-from tests.integration.test_operator import Stage, page, stage, start_operator, until
+from tests.helpers.apiserver import NEEDS_APISERVER, Apiserver
+from tests.helpers.operator_process import end, page, start_operator, until
+from tests.integration.test_operator import stage
 
-pytestmark = [
-    pytest.mark.apiserver,
-    pytest.mark.skipif(not kube_binary().exists(), reason="the API server was not built: make cluster-build"),
-]
-
-
-@pytest.fixture(scope="module")
-def apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Apiserver]:
-    directory = tmp_path_factory.mktemp("apiserver")
-    with running_apiserver(directory, with_controller_manager=True, crds=ROOT / "crds") as server:
-        yield server
+pytestmark = NEEDS_APISERVER
 
 
 async def leads(port: int) -> bool:
@@ -33,8 +21,14 @@ async def leads(port: int) -> bool:
     return values == ["1.0"]
 
 
-async def has_pod(here: Stage, camera: str) -> bool:
-    return bool(await here.pods(camera))
+def short_lease() -> dict[str, str]:
+    """A Lease of one's own that is soon over, but not because the machine stands still for a moment."""
+    lease = f"operator-{names.random_suffix(6)}"
+    return {
+        "SIGHTLINE_LEASE_NAME": lease,
+        "SIGHTLINE_LEASE_NAMESPACE": "default",
+        "SIGHTLINE_LEASE_SECONDS": "6",
+    }
 
 
 def tell(what: str, began: float) -> None:
@@ -50,6 +44,7 @@ async def test_the_one_that_waits_takes_over(apiserver: Apiserver, tmp_path: Pat
     lease = f"operator-{names.random_suffix(6)}"
     more = {"SIGHTLINE_LEASE_NAME": lease, "SIGHTLINE_LEASE_NAMESPACE": "default"}
     async with stage(apiserver, tmp_path, **more) as here:
+        await until(lambda: leads(here.port))
         second, second_port = await start_operator(apiserver, tmp_path, **more)
         third = None
         try:
@@ -66,7 +61,7 @@ async def test_the_one_that_waits_takes_over(apiserver: Apiserver, tmp_path: Pat
             await here.process.wait()
             last = (await here.cluster.get(LEASE, "default", lease))["spec"]
             await here.add_camera("yard")
-            await until(lambda: has_pod(here, "yard"), 60)
+            await here.until_pods(1, "yard")
             tell("SIGKILL", began)
             taken = (await here.cluster.get(LEASE, "default", lease))["spec"]
             assert await leads(second_port)
@@ -82,45 +77,43 @@ async def test_the_one_that_waits_takes_over(apiserver: Apiserver, tmp_path: Pat
             third, third_port = await start_operator(apiserver, tmp_path, **more)
             began = time.monotonic()
             second.terminate()
-            await here.add_camera("lane")
-            await until(lambda: has_pod(here, "lane"), 60)
-            tell("SIGTERM", began)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):  # what Kubernetes grants
                 assert await second.wait() == 0
+            await here.add_camera("lane")
+            await here.until_pods(1, "lane")
+            tell("SIGTERM", began)
             assert await leads(third_port)
             assert len(await here.pods("gate")) == len(await here.pods("lane")) == 1
         finally:
             for process in (second, third):
-                if process is not None and process.returncode is None:
-                    process.kill()
-                    await process.wait()
+                if process is not None:
+                    await end(process)
 
 
 async def test_a_leader_that_was_stopped_writes_nothing_when_it_goes_on(apiserver: Apiserver, tmp_path: Path) -> None:
-    lease = f"operator-{names.random_suffix(6)}"
-    more = {"SIGHTLINE_LEASE_NAME": lease, "SIGHTLINE_LEASE_NAMESPACE": "default", "SIGHTLINE_LEASE_SECONDS": "3"}
+    more = short_lease()
     async with stage(apiserver, tmp_path, **more) as here:
+        await until(lambda: leads(here.port))
         second, second_port = await start_operator(apiserver, tmp_path, **more)
         try:
             here.process.send_signal(signal.SIGSTOP)
             await here.add_camera("gate")
-            await until(lambda: has_pod(here, "gate"))
+            await here.until_pods(1)
             assert await leads(second_port)
             here.process.send_signal(signal.SIGCONT)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 assert await here.process.wait() == 1
             assert await leads(second_port)
             assert len(await here.pods("gate")) == 1
         finally:
-            second.kill()
-            await second.wait()
+            await end(second)
 
 
 async def test_a_leader_without_its_lease_ends(apiserver: Apiserver, tmp_path: Path) -> None:
-    lease = f"operator-{names.random_suffix(6)}"
-    more = {"SIGHTLINE_LEASE_NAME": lease, "SIGHTLINE_LEASE_NAMESPACE": "default", "SIGHTLINE_LEASE_SECONDS": "3"}
+    more = short_lease()
     async with stage(apiserver, tmp_path, **more) as here:
         await until(lambda: leads(here.port))
-        await here.cluster.merge_patch(LEASE, "default", lease, {"spec": {"holderIdentity": "somebody-else"}})
-        async with asyncio.timeout(30):
+        stolen = {"spec": {"holderIdentity": "somebody-else"}}
+        await here.cluster.merge_patch(LEASE, "default", more["SIGHTLINE_LEASE_NAME"], stolen)
+        async with asyncio.timeout(60):
             assert await here.process.wait() == 1

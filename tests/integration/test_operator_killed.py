@@ -5,8 +5,6 @@ on: a camera, viewers, an edit, a new image, a revoked viewer, the end. Killed b
 after the call before, so each state between two calls is met. Calls are those of passes, not the lists and watches.
 """
 
-import asyncio
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,79 +12,31 @@ from pathlib import Path
 import pytest
 
 from sightline_kube.cluster import Obj
-from sightline_kube.errors import AlreadyExistsError, NotFoundError
+from sightline_kube.errors import NotFoundError
 from sightline_kube.kinds import CAMERA, CAMERA_CLASS, POD, SECRET, SERVICE, STREAM_SESSION
 from sightline_kube.real import RealCluster
-from sightline_model import names
-from sightline_model.base import API_VERSION
 from sightline_model.session import SessionPhase
-from tests.helpers.apiserver import ROOT, Apiserver, kube_binary, running_apiserver
-from tests.helpers.fault_proxy import Call, FaultProxy, proxied
+from tests.helpers.apiserver import NEEDS_APISERVER, Apiserver
+from tests.helpers.fault_proxy import proxied
+from tests.helpers.operator_objects import (
+    camera,
+    condition,
+    connected,
+    default_class,
+    is_ready,
+    new_namespace,
+    phase_of,
+    session,
+    source_of,
+)
+from tests.helpers.operator_process import Mortal, until
 from tests.helpers.played_node import PlayedNode, addresses, played_node
-from tests.integration.test_operator import start_operator, until
 
-pytestmark = [
-    pytest.mark.apiserver,
-    pytest.mark.skipif(not kube_binary().exists(), reason="the API server was not built: make cluster-build"),
-]
+pytestmark = NEEDS_APISERVER
 
-PROGRAM = "sightline-operator"
 KINDS = (CAMERA, POD, SERVICE, SECRET, STREAM_SESSION)
-PATIENCE = 60.0
-SETTLING = 15.0
 LANES = 6
 _ADDRESSES = addresses(81)
-
-
-@pytest.fixture(scope="module")
-def apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Apiserver]:
-    directory = tmp_path_factory.mktemp("apiserver")
-    with running_apiserver(directory, with_controller_manager=True, crds=ROOT / "crds") as server:
-        yield server
-
-
-class Mortal:
-    """The operator's process. It is killed at a call, and another one takes its place."""
-
-    def __init__(self, proxy: FaultProxy, directory: Path) -> None:
-        self._server = Apiserver(proxy.kubeconfig, "")
-        self._directory = directory
-        self._process: asyncio.subprocess.Process | None = None
-        self._left = 0
-        self.calls: list[Call] = []
-        self.deaths = 0
-        proxy.after = self._answered
-
-    async def start(self) -> None:
-        """The first process."""
-        self._process, _ = await start_operator(self._server, self._directory, SIGHTLINE_SWEEP_INTERVAL="2")
-
-    def kill_at(self, call: int) -> None:
-        """The next death is at this call, counted from now on."""
-        self._left = call
-        self.calls = []
-
-    async def live(self) -> None:
-        """Take each dead one's place."""
-        while True:
-            assert self._process is not None
-            await self._process.wait()
-            await self.start()
-
-    async def end(self) -> None:
-        """No more."""
-        if self._process is not None and self._process.returncode is None:
-            self._process.kill()
-            await self._process.wait()
-
-    def _answered(self, call: Call) -> None:
-        if not call.agent.startswith(PROGRAM) or call.verb == "list":
-            return
-        self.calls.append(call)
-        self._left -= 1
-        if self._left == 0 and self._process is not None:
-            self._process.kill()
-            self.deaths += 1
 
 
 @dataclass
@@ -96,6 +46,7 @@ class Story:
     cluster: RealCluster
     namespace: str
     node: PlayedNode
+    mortal: Mortal
 
     async def run(self, expected: list[Obj]) -> list[Obj]:
         """From nothing to nothing; how the world looked after each change, at last as expected if that is known."""
@@ -104,20 +55,19 @@ class Story:
         await self._well("one")
         await self._watch("s-one")
         looks.append(await self._settled(expected[len(looks) :]))
-        change = {"spec": {"source": {"rtsp": {"url": "rtsp://camera.example/two"}}}}
-        await self.cluster.merge_patch(CAMERA, self.namespace, "gate", change)
+        await self.cluster.merge_patch(CAMERA, self.namespace, "gate", source_of("two"))
         await self._well("two")
         looks.append(await self._settled(expected[len(looks) :]))
         image = {"spec": {"agent": {"image": f"agent:{self.namespace}"}}}
         await self.cluster.merge_patch(CAMERA_CLASS, None, "default", image)
-        await until(lambda: self._runs(f"agent:{self.namespace}"), PATIENCE)
+        await until(lambda: self._runs(f"agent:{self.namespace}"))
         await self._well("two")
         await self._watch("s-two")
         await self.cluster.delete(STREAM_SESSION, self.namespace, "s-two")
-        await until(self._revoked, PATIENCE)
+        await until(self._revoked)
         looks.append(await self._settled(expected[len(looks) :]))
         await self.cluster.delete(CAMERA, self.namespace, "gate")
-        await until(self._nothing_left, PATIENCE)
+        await until(self._nothing_left)
         return looks
 
     async def _watch(self, sid: str) -> None:
@@ -126,10 +76,9 @@ class Story:
         agent.set_session(sid, SessionPhase.STREAMING)
 
         async def streams() -> bool:
-            found = await self.cluster.get(STREAM_SESSION, self.namespace, sid)
-            return bool((found.get("status") or {}).get("phase") == "Streaming")
+            return await phase_of(self.cluster, self.namespace, sid) == "Streaming"
 
-        await until(streams, PATIENCE)
+        await until(streams)
 
     async def _revoked(self) -> bool:
         (agent,) = self.node.of("gate")
@@ -137,7 +86,7 @@ class Story:
         return "s-two" in agent.ended or agent.sessions["s-two"].phase is SessionPhase.STREAMING
 
     async def _well(self, url: str) -> None:
-        await until(lambda: self._is_well(f"rtsp://camera.example/{url}"), PATIENCE)
+        await until(lambda: self._is_well(f"rtsp://camera.example/{url}"))
 
     async def _is_well(self, url: str) -> bool:
         found = await self.cluster.get(CAMERA, self.namespace, "gate")
@@ -153,16 +102,20 @@ class Story:
         return [pod["spec"]["containers"][0]["image"] for pod in pods] == [image]
 
     async def _settled(self, expected: list[Obj]) -> Obj:
-        """How the world looks, when it looks as expected, or at last."""
-        with suppress(TimeoutError):
-            await until(lambda: self._looks_like(expected[0] if expected else None), SETTLING)
-        return await self._look()
+        """How the world looks: as expected, or at last; where nothing is expected, when a sweep changes nothing."""
+        if expected:
+            with suppress(TimeoutError):
+                await until(lambda: self._looks_like(expected[0]))
+            return await self._look()
+        await until(lambda: is_ready(self.cluster, self.namespace))
+        before, look = None, await self._look()
+        while look != before:
+            await self.mortal.swept(1)
+            before, look = look, await self._look()
+        return look
 
-    async def _looks_like(self, expected: Obj | None) -> bool:
-        return await self._look() == expected if expected else await self._is_ready()
-
-    async def _is_ready(self) -> bool:
-        return condition(await self.cluster.get(CAMERA, self.namespace, "gate"), "Ready")[0] == "True"
+    async def _looks_like(self, expected: Obj) -> bool:
+        return await self._look() == expected
 
     async def _look(self) -> Obj:
         """The world without times, names of pods and addresses."""
@@ -187,79 +140,43 @@ class Story:
         return not [kind for kind in KINDS if (await self.cluster.list(kind, self.namespace)).items]
 
 
-def camera(namespace: str, name: str = "gate") -> Obj:
-    return {
-        "apiVersion": API_VERSION,
-        "kind": "Camera",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {"source": {"rtsp": {"url": "rtsp://camera.example/one"}}},
-    }
-
-
-def session(namespace: str, name: str, watched: str = "gate") -> Obj:
-    return {
-        "apiVersion": API_VERSION,
-        "kind": "StreamSession",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {"cameraRef": {"name": watched}, "user": "alice"},
-    }
-
-
-def condition(obj: Obj, type_: str) -> tuple[str, str]:
-    for item in (obj.get("status") or {}).get("conditions") or []:
-        if item["type"] == type_:
-            return item["status"], item["reason"]
-    return "", ""
-
-
 async def tell(
     cluster: RealCluster, mortal: Mortal, call: int, expected: list[Obj] | None = None
 ) -> tuple[list[Obj], bool]:
     """One story with one death; what was seen, and whether the death came."""
-    namespace = f"killed-{call}-{names.random_suffix(4)}"
-    await cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+    namespace = await new_namespace(cluster, f"killed-{call}")
     async with played_node(cluster, namespace, _ADDRESSES) as node:
         deaths = mortal.deaths
         mortal.kill_at(call)
         try:
-            looks = await Story(cluster, namespace, node).run(expected or [])
+            looks = await Story(cluster, namespace, node, mortal).run(expected or [])
         except (TimeoutError, NotFoundError, ValueError) as error:
             done = [f"{item.verb} {item.resource} {item.name} {item.status}" for item in mortal.calls]
             raise AssertionError(f"killed at call {call} of {done}") from error
         return looks, mortal.deaths > deaths
 
 
-async def default_class(cluster: RealCluster) -> None:
-    with suppress(AlreadyExistsError):
-        await cluster.create(
-            {
-                "apiVersion": API_VERSION,
-                "kind": CAMERA_CLASS.kind,
-                "metadata": {"name": "default", "annotations": {names.DEFAULT_CLASS_ANNOTATION: "true"}},
-                "spec": {"sessions": {"retention": "0s"}, "rollout": {"drainTimeout": "1s"}},
-            }
-        )
+@pytest.fixture(scope="module")
+def undisturbed() -> list[Obj]:
+    """How the world looks where nobody dies: seen once, by whoever comes first."""
+    return []
 
 
 @pytest.mark.parametrize("lane", range(LANES))
-async def test_killed_at_any_call_it_comes_out_the_same(apiserver: Apiserver, tmp_path: Path, lane: int) -> None:
-    cluster = await RealCluster.from_kubeconfig(str(apiserver.kubeconfig))
-    await default_class(cluster)
-    async with proxied(apiserver, tmp_path) as proxy:
+async def test_killed_at_any_call_it_comes_out_the_same(
+    apiserver: Apiserver, tmp_path: Path, undisturbed: list[Obj], lane: int
+) -> None:
+    async with connected(apiserver) as cluster, proxied(apiserver, tmp_path) as proxy:
+        await default_class(cluster)
         mortal = Mortal(proxy, tmp_path)
         await mortal.start()
-        living = asyncio.create_task(mortal.live())
-        try:
-            expected, _ = await tell(cluster, mortal, 0)
+        async with mortal.followed():
+            if not undisturbed:
+                undisturbed += (await tell(cluster, mortal, 0))[0]
             call, died = lane + 1, True
             while died:
-                looks, died = await tell(cluster, mortal, call, expected)
-                assert looks == expected, f"killed at call {call}"
+                looks, died = await tell(cluster, mortal, call, undisturbed)
+                assert looks == undisturbed, f"killed at call {call}"
                 call += LANES
             print(f"killed {mortal.deaths} times, last at call {call - 2 * LANES}")  # noqa: T201 - a figure for people
             assert mortal.deaths > 2
-        finally:
-            living.cancel()
-            await asyncio.wait([living])
-            await mortal.end()
-            await cluster.close()

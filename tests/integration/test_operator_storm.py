@@ -4,8 +4,6 @@ The operator's process, with kopf, on a real API server behind `tests.helpers.fa
 as a pod it is then started again; the world must come out right, with nothing twice and nothing left over.
 """
 
-import asyncio
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -16,16 +14,21 @@ from sightline_kube.kinds import CAMERA, POD, SECRET, SERVICE, STREAM_SESSION
 from sightline_kube.real import RealCluster
 from sightline_model import names
 from sightline_model.session import SessionPhase
-from tests.helpers.apiserver import ROOT, Apiserver, kube_binary, running_apiserver
+from tests.helpers.apiserver import NEEDS_APISERVER, Apiserver
 from tests.helpers.fault_proxy import FaultProxy, Storm, proxied
+from tests.helpers.operator_objects import (
+    camera,
+    condition,
+    connected,
+    default_class,
+    new_namespace,
+    session,
+    source_of,
+)
+from tests.helpers.operator_process import Mortal, until
 from tests.helpers.played_node import PlayedNode, addresses, played_node
-from tests.integration.test_operator import until
-from tests.integration.test_operator_killed import Mortal, camera, condition, default_class, session
 
-pytestmark = [
-    pytest.mark.apiserver,
-    pytest.mark.skipif(not kube_binary().exists(), reason="the API server was not built: make cluster-build"),
-]
+pytestmark = NEEDS_APISERVER
 
 STORM_REQUESTS = 150
 CAMERAS = tuple(f"gate-{number}" for number in range(8))
@@ -36,39 +39,25 @@ PATIENCE = 120.0
 _ADDRESSES = addresses(82)
 
 
-@pytest.fixture(scope="module")
-def apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Apiserver]:
-    directory = tmp_path_factory.mktemp("apiserver")
-    with running_apiserver(directory, with_controller_manager=True, crds=ROOT / "crds") as server:
-        yield server
-
-
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_after_a_storm_the_world_is_right(apiserver: Apiserver, tmp_path: Path, seed: int) -> None:
-    cluster = await RealCluster.from_kubeconfig(str(apiserver.kubeconfig))
-    await default_class(cluster)
-    namespace = f"storm-{seed}-{names.random_suffix(4)}"
-    await cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
-    async with proxied(apiserver, tmp_path) as proxy, played_node(cluster, namespace, _ADDRESSES) as node:
-        operator = Mortal(proxy, tmp_path)
-        await operator.start()
-        living = asyncio.create_task(operator.live())
-        try:
-            storm = Storm(seed, STORM_REQUESTS)
-            proxy.plan = storm
-            await _events(cluster, namespace, node)
-            await until(lambda: _over(storm), PATIENCE)
-            await until(lambda: _is_right(cluster, namespace, node), PATIENCE)
-            await until(partial(_is_quiet, cluster, namespace, proxy), PATIENCE)
-            assert await _is_right(cluster, namespace, node)
-            faults = len([call for call in proxy.calls if call.fault])
-            print(f"{faults} faults in {storm.come} requests")  # noqa: T201 - a figure for people
-            assert faults > STORM_REQUESTS // 6
-        finally:
-            living.cancel()
-            await asyncio.wait([living])
-            await operator.end()
-            await cluster.close()
+    async with connected(apiserver) as cluster:
+        await default_class(cluster)
+        namespace = await new_namespace(cluster, f"storm-{seed}")
+        async with proxied(apiserver, tmp_path) as proxy, played_node(cluster, namespace, _ADDRESSES) as node:
+            operator = Mortal(proxy, tmp_path)
+            await operator.start()
+            async with operator.followed():
+                storm = Storm(seed, STORM_REQUESTS)
+                proxy.plan = storm
+                await _events(cluster, namespace, node)
+                await until(lambda: _over(storm), PATIENCE)
+                await until(lambda: _is_right(cluster, namespace, node), PATIENCE)
+                await until(partial(_is_quiet, cluster, namespace, proxy, operator), PATIENCE)
+                assert await _is_right(cluster, namespace, node)
+                faults = len([call for call in proxy.calls if call.fault])
+                print(f"{faults} faults in {storm.come} requests")  # noqa: T201 - a figure for people
+                assert faults > STORM_REQUESTS // 6
 
 
 async def _events(cluster: RealCluster, namespace: str, node: PlayedNode) -> None:
@@ -80,8 +69,7 @@ async def _events(cluster: RealCluster, namespace: str, node: PlayedNode) -> Non
         await cluster.create(session(namespace, f"s-{name}", name))
         node.of(name)[0].set_session(f"s-{name}", SessionPhase.STREAMING)
     for name in EDITED:
-        change = {"spec": {"source": {"rtsp": {"url": "rtsp://camera.example/two"}}}}
-        await cluster.merge_patch(CAMERA, namespace, name, change)
+        await cluster.merge_patch(CAMERA, namespace, name, source_of("two"))
     for name in DELETED:
         await cluster.delete(CAMERA, namespace, name)
 
@@ -98,23 +86,14 @@ def _writes(proxy: FaultProxy) -> int:
     return len([call for call in proxy.calls if call.writes])
 
 
-def _lists(proxy: FaultProxy) -> int:
-    return len([call for call in proxy.calls if call.verb == "list"])
-
-
-async def _is_quiet(cluster: RealCluster, namespace: str, proxy: FaultProxy) -> bool:
-    """Two sweeps of five kinds go by without a write.
+async def _is_quiet(cluster: RealCluster, namespace: str, proxy: FaultProxy, operator: Mortal) -> bool:
+    """Two sweeps go by without a write.
 
     Asked again and again: a request whose answer the storm lost is repeated after the client's ten seconds, when the
     world may long be right.
     """
     versions, writes = await _versions(cluster, namespace), _writes(proxy)
-    enough = _lists(proxy) + 12
-
-    async def swept() -> bool:
-        return _lists(proxy) >= enough
-
-    await until(swept, PATIENCE)
+    await operator.swept(2)
     return _writes(proxy) == writes and await _versions(cluster, namespace) == versions
 
 
