@@ -26,7 +26,7 @@ help: ## Show this text
 
 .PHONY: dev
 dev: setup web fanout ## Run everything in one process, without a cluster: test pattern and CAMERA=rtsp://... in a browser
-	@exec $(VENV)/bin/sightline dev $(if $(PORT),--port $(PORT)) $(if $(TOKEN),--token $(TOKEN)) $(if $(CAMERA),--camera 'camera=$(CAMERA)') $(if $(NO_OPEN),--no-open)
+	@exec $(VENV)/bin/sightline dev $(if $(PORT),--port $(PORT)) $(if $(TOKEN),--token $(TOKEN)) $(if $(CAMERA),--camera 'camera=$(value CAMERA)') $(if $(NO_OPEN),--no-open)
 
 .PHONY: demo
 demo: setup web ## Install on a real cluster (CLUSTER=current|kind|local) and show the page's address
@@ -105,7 +105,6 @@ fanout: $(VENV)/.fanout ## The native fan-out, where Rust is there (else the Pyt
 
 $(VENV)/.fanout: $(VENV)/.installed $(shell find agents/fanout -name '*.rs' -o -name 'Cargo.*')
 	@hack/build-fanout.sh
-	@touch $@
 
 .PHONY: uv
 uv:

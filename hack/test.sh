@@ -51,7 +51,8 @@ else
     install_packages "${test_packages[@]}"
     took "packages"
     make cluster-build
-    took "Kubernetes from source"
+    .venv/bin/python -m hack.cluster tools kwok >/dev/null
+    took "Kubernetes and KWOK from source"
     run_pytest -m apiserver
     took "tests on a real API server"
     run_pytest -m "browser and not node"
