@@ -185,12 +185,12 @@ async def test_the_credentials_that_came_with_the_config_open_the_camera(monkeyp
 def test_what_a_spare_knows_of_credentials() -> None:
     one = Spare(SpareStart(identity=SPARE, token_keys=[SIGNER.public_jwk()]))
     read = one.credentials_of("main")
-    assert read() is None
+    assert read(None) is None
     one.adopt(Adoption(config=config(), credentials={"main": SourceCredentials(token="t")}))
-    found = read()
+    found = read(None)
     assert found is not None
     assert (found.username, found.password, found.token) == ("", "", "t")
-    assert one.credentials_of("sd")() is None
+    assert one.credentials_of("sd")(None) is None
     assert one.config().source == SourceSpec.model_validate({"testPattern": {}})
 
 

@@ -81,7 +81,7 @@ def prepare(settings: Settings) -> Start:
     """Read what was mounted or named on the command line; SettingsError where it cannot be used."""
     if settings.standalone:
         config, credentials = standalone_config(settings)
-        return Start(settings, config, lambda name: lambda: credentials.get(name))
+        return Start(settings, config, lambda name: lambda _: credentials.get(name))
     if settings.spare:
         spare = Spare(parse_start(settings.spare))
         return Start(settings, spare.config(), spare.credentials_of, spare)

@@ -65,8 +65,8 @@ class Spare:
         self.adopted.set()
 
     def credentials_of(self, name: str) -> ReadCredentials:
-        """The newest that came for the quality of that name."""
-        return lambda: self._credentials.get(name)
+        """The newest that came for the quality of that name, from the Secret that the config beside them names."""
+        return lambda _: self._credentials.get(name)
 
 
 def parse_start(text: str) -> SpareStart:

@@ -229,6 +229,18 @@ class Source(Model):
         """The wire name of the one source that is set; empty when none is."""
         return next((name for name in SOURCE_KINDS if getattr(self, _python_name(name)) is not None), "")
 
+    @property
+    def secret(self) -> str | None:
+        """The name of the Secret with what the source shows to be let in; None where it names none."""
+        reference = None
+        if self.rtsp is not None:
+            reference = self.rtsp.credentials_ref
+        elif self.rtmp is not None:
+            reference = self.rtmp.credentials_ref
+        elif self.whep is not None:
+            reference = self.whep.token_ref
+        return reference.name if reference is not None else None
+
 
 def _python_name(wire: str) -> str:
     return "test_pattern" if wire == "testPattern" else wire

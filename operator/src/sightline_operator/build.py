@@ -25,7 +25,7 @@ from sightline_model.agent import (
     CameraIdentity,
 )
 from sightline_model.base import GROUP
-from sightline_model.camera import CameraSpec, SecretReference, Source, TestPatternSource
+from sightline_model.camera import CameraSpec, Source, TestPatternSource
 from sightline_model.cameraclass import CameraClassSpec, NetworkMode
 from sightline_model.durations import seconds
 from sightline_operator import network
@@ -165,16 +165,16 @@ def class_hash(plan: Plan) -> str:
 def credentials(spec: CameraSpec) -> dict[str, str]:
     """The Secrets with the sources' credentials or tokens, by the names of the qualities that need any."""
     sources = {MAIN_PROFILE: spec.source} | {profile.name: profile.source for profile in spec.profiles}
-    found = {name: _credentials(source) for name, source in sources.items()}
-    return {name: reference.name for name, reference in found.items() if reference is not None}
+    return {name: source.secret for name, source in sources.items() if source.secret is not None}
 
 
-def _credentials(source: Source) -> SecretReference | None:
-    if source.rtsp is not None:
-        return source.rtsp.credentials_ref
-    if source.rtmp is not None:
-        return source.rtmp.credentials_ref
-    return source.whep.token_ref if source.whep is not None else None
+def mounts_secrets_of(plan: Plan, pod: Obj) -> bool:
+    """Whether the pod mounts the Secrets that the plan names now, for the same qualities, and no others."""
+    return _secrets(pod["spec"].get("volumes") or []) == _secrets(_volumes(plan))
+
+
+def _secrets(volumes: list[dict[str, Any]]) -> dict[str, str]:
+    return {volume["name"]: volume["secret"]["secretName"] for volume in volumes if "secret" in volume}
 
 
 def owner_reference(plan: Plan) -> dict[str, Any]:
@@ -287,8 +287,9 @@ def _mounts(plan: Plan) -> list[dict[str, Any]]:
         {"name": "config", "mountPath": CONFIG_DIRECTORY, "readOnly": True},
         {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own emptyDir
     ]
-    for name in credentials(plan.spec):
-        path = f"{CREDENTIALS_DIRECTORY}/{name}"
+    # The Secret's name is in the path, so an agent whose config names another one by now finds nothing there.
+    for name, secret in credentials(plan.spec).items():
+        path = f"{CREDENTIALS_DIRECTORY}/{name}/{secret}"
         mounts.append({"name": _volume(name), "mountPath": path, "readOnly": True})
     return mounts
 

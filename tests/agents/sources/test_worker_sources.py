@@ -209,7 +209,7 @@ async def test_what_a_thread_raises_is_raised() -> None:
 
 
 def test_the_factory_knows_the_kinds() -> None:
-    make = source_factory(lambda: None)
+    make = source_factory(lambda _: None)
     assert isinstance(make(SourceSpec(test_pattern=TestPatternSpec())), TestPattern)
     assert isinstance(make(SourceSpec(file=FileSource(path="/x"))), ClipFile)
     assert type(make(SourceSpec(rtsp=RtspSource(url="rtsp://camera/x")))).__name__ == "RtspSource"

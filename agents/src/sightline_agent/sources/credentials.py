@@ -1,6 +1,8 @@
 """User name and password of a camera, or its token: from a mounted Secret, or from a URL given on the command line.
 
-Read anew each time a source is made, so a corrected Secret is used by the next attempt without a restart.
+Read anew each time a source is made, so a corrected Secret is used by the next attempt without a restart. A source asks
+for the Secret that it names and gets no other: a pod keeps what it mounts when its camera's config changes, and whoever
+changed that may not be allowed to send this Secret anywhere.
 """
 
 from collections.abc import Callable
@@ -24,15 +26,18 @@ class Credentials:
         return "Credentials(...)"
 
 
-ReadCredentials = Callable[[], Credentials | None]
+ReadCredentials = Callable[[str | None], Credentials | None]
+"""Asked with the name of the Secret that the source names."""
 
 
 def mounted(directory: Path) -> ReadCredentials:
-    """Reads the files `username`, `password` and `token` in `directory`; None while there are none."""
+    """Reads the files `username`, `password` and `token` in the folder that is named like the Secret in `directory`;
+    None while there are none, and for a source that names no Secret."""
 
-    def read() -> Credentials | None:
-        username, password = _file(directory / "username"), _file(directory / "password")
-        token = _file(directory / "token")
+    def read(secret: str | None) -> Credentials | None:
+        if not secret:
+            return None
+        username, password, token = (_file(directory / secret / key) for key in ("username", "password", "token"))
         if username is None and password is None and token is None:
             return None
         return Credentials(username or "", password or "", token or "")

@@ -21,13 +21,13 @@ def source_factory(
     wants_sound: Callable[[], bool] = lambda: True,
     sound_dropped: "Callable[[], Counter[Drop] | None]" = lambda: None,
 ) -> MakeSource:
-    """A factory whose sources use the credentials, and carry sound or not, as it is when they are made."""
+    """A factory whose sources use what is in the Secret that they name, and carry sound or not, as it is when made."""
 
     def make(spec: SourceSpec) -> Source:
         if spec.rtsp is not None:
             from sightline_agent.sources.rtsp.source import RtspSource
 
-            return RtspSource(spec.rtsp, read_credentials(), wants_sound(), sound_dropped())
+            return RtspSource(spec.rtsp, read_credentials(spec.secret), wants_sound(), sound_dropped())
         if spec.test_pattern is not None:
             from sightline_agent.sources.test_pattern import TestPattern
 
@@ -43,11 +43,11 @@ def source_factory(
         if spec.rtmp is not None:
             from sightline_agent.sources.rtmp.source import RtmpSource
 
-            return RtmpSource(spec.rtmp, read_credentials(), wants_sound(), sound_dropped())
+            return RtmpSource(spec.rtmp, read_credentials(spec.secret), wants_sound(), sound_dropped())
         if spec.whep is not None:
             from sightline_agent.sources.whep.source import WhepSource
 
-            return WhepSource(spec.whep, read_credentials(), wants_sound())
+            return WhepSource(spec.whep, read_credentials(spec.secret), wants_sound())
         if spec.v4l2 is not None:
             from sightline_agent.sources.v4l2 import V4l2Source
 
