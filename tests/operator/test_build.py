@@ -162,7 +162,7 @@ def test_pod_with_everything_that_a_class_may_say() -> None:
     assert container["resources"] == {"requests": {"cpu": "1"}, "limits": {"cpu": "2", "memory": "1Gi"}}
     assert container["volumeMounts"][-1] == {
         "name": "credentials",
-        "mountPath": "/etc/sightline/credentials/main",
+        "mountPath": "/etc/sightline/credentials/main/gate-login",
         "readOnly": True,
     }
     assert spec["volumes"][-1] == {
@@ -186,7 +186,7 @@ def test_pod_with_everything_that_a_class_may_say() -> None:
 def test_every_source_gets_its_credentials(source: dict[str, Any]) -> None:
     spec = build.agent_pod(plan({"source": source}), "abc")["spec"]
     assert spec["volumes"][-1]["secret"]["secretName"] == "login"
-    assert spec["containers"][0]["volumeMounts"][-1]["mountPath"] == "/etc/sightline/credentials/main"
+    assert spec["containers"][0]["volumeMounts"][-1]["mountPath"] == "/etc/sightline/credentials/main/login"
 
 
 def test_each_quality_gets_its_own_credentials() -> None:
@@ -202,7 +202,7 @@ def test_each_quality_gets_its_own_credentials() -> None:
     }
     assert spec["containers"][0]["volumeMounts"][-1] == {
         "name": "credentials-sd",
-        "mountPath": "/etc/sightline/credentials/sd",
+        "mountPath": "/etc/sightline/credentials/sd/login",
         "readOnly": True,
     }
     assert [profile.name for profile in build.agent_config(made).profiles] == ["sd", "tiny"]

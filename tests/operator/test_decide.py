@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from sightline_kube.cluster import Obj
 from sightline_model import names
 from sightline_model.agent import SourceReport
 from sightline_model.camera import CameraStatus, Phase
@@ -24,6 +25,7 @@ from tests.operator.samples import (
     children,
     facts,
     link,
+    plan_of,
     pod,
     report,
     running,
@@ -310,6 +312,26 @@ def test_changed_credentials_make_the_new_pod_first() -> None:
     answering = {**made, "status": running(1, "10.0.0.2")}
     done = replace(both, pods=(pod(), answering), links={**given.links, "camera-gate-new": link()})
     assert [item.name for item in decide(done, NOW).delete] == ["camera-gate-one"]
+
+
+def pod_with(spec: dict[str, Any], suffix: str = "one") -> Obj:
+    made = build.agent_pod(plan_of(facts(camera=camera(spec))), suffix)
+    before = pod(suffix)
+    return {**before, "metadata": {**before["metadata"], **made["metadata"]}, "spec": made["spec"]}
+
+
+@pytest.mark.parametrize("reference", [{}, {"credentialsRef": {"name": "mine"}}], ids=["no Secret", "another Secret"])
+def test_an_agent_that_has_other_secrets_is_not_told_where_to_send_them(reference: dict[str, Any]) -> None:
+    old = pod_with(CREDENTIALS)
+    source = {"source": {"rtsp": {"url": "rtsp://evil.example/one", **reference}}}
+    given = well(camera=camera(source), pods=(old,))
+    decision = decide(given, NOW)
+    assert (decision.push, kinds(decision)[-1]) == ((), "Pod")
+    # Its successor, which has them, is; and so is an agent whose Secrets are still the ones.
+    fresh = pod_with(source)
+    assert [push.pod for push in decide(replace(given, pods=(fresh,)), NOW).push] == ["camera-gate-one"]
+    moved = {"source": {"rtsp": {"url": "rtsp://camera.example/two", "credentialsRef": {"name": "login"}}}}
+    assert [push.pod for push in decide(replace(given, camera=camera(moved)), NOW).push] == ["camera-gate-one"]
 
 
 def test_an_outdated_pod_that_does_not_answer_goes_when_the_new_one_is_there() -> None:

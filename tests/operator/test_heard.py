@@ -1,5 +1,7 @@
 """Event streams: bytes to events, events to what is known."""
 
+import tracemalloc
+from contextlib import suppress
 from datetime import timedelta
 from itertools import pairwise
 
@@ -40,7 +42,45 @@ def test_events_come_out_the_same_however_the_bytes_are_cut(cuts: list[int]) -> 
     assert [event for piece in pieces for event in parser.feed(piece)] == EVENTS
 
 
-@pytest.mark.parametrize("stream", [b"data: " + b"x" * 200, b"data: xxxxxxxxxxx\n" * 20])
+LIMITED = st.sampled_from(
+    [b"data: " + b"x" * size + b"\n" for size in (0, 15, 30, 94, 95, 100)] + [b"\n", b"data\r\n", b":\n"]
+)
+
+
+@given(st.lists(LIMITED, max_size=12).map(b"".join), st.lists(st.integers(0, 1000), max_size=20))
+def test_what_is_too_large_is_so_however_the_bytes_are_cut(stream: bytes, cuts: list[int]) -> None:
+    def said(places: list[int]) -> list[ServerEvent | None]:
+        parser, events = SseParser(max_bytes=100), list[ServerEvent | None]()
+        with suppress(EventTooLargeError):
+            for begin, end in pairwise(places):
+                events.extend(parser.feed(stream[begin:end]))
+            events.append(None)
+        return events
+
+    assert said(sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})) == said([0, len(stream)])
+
+
+def test_small_pieces_of_a_long_line_do_not_copy_it() -> None:
+    """Counted by what is allocated for a piece, at its peak: the line may move to a larger place now and then."""
+    parser, line = SseParser(), b"data: " + b"x" * 1_000_000
+    assert not list(parser.feed(line))
+    copied = 0
+    tracemalloc.start()
+    try:
+        for _ in range(200):
+            tracemalloc.reset_peak()
+            before = tracemalloc.get_traced_memory()[0]
+            assert not list(parser.feed(b"y"))
+            copied += tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    assert copied < 3 * len(line)
+    assert [len(event.data) for event in parser.feed(b"\n\n")] == [1_000_200]
+
+
+@pytest.mark.parametrize(
+    "stream", [b"data: " + b"x" * 200, b"data: xxxxxxxxxxx\n" * 20, b"data\n" * 101, b": " + b"x" * 200 + b"\n\n"]
+)
 def test_an_event_without_end_is_refused(stream: bytes) -> None:
     parser = SseParser(max_bytes=100)
     with pytest.raises(EventTooLargeError):

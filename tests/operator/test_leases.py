@@ -8,8 +8,10 @@ import pytest
 
 from sightline_kube.errors import InvalidError, NotFoundError, UnavailableError
 from sightline_kube.kinds import CAMERA, CAMERA_CLASS, POD, SERVICE, UDP_ROUTE, Kind
+from sightline_kube.kinds import NODE as NODE_KIND
 from sightline_model import names
 from sightline_operator import network
+from sightline_operator.ports import parse_ports
 from sightline_operator.probe import Listener, Probed, Target
 from tests.operator.virtualtime import now, run, until
 from tests.operator.world import World, world
@@ -262,6 +264,59 @@ def test_nobody_is_told_of_a_port_that_the_next_operator_would_not_know() -> Non
             assert external["port"] == 20000
 
     run(main)
+
+
+OTHER_NETWORKS = [
+    {"portRange": {"first": 25000, "last": 25001}},
+    {"mode": "NodePort", "portRange": None},
+    {"mode": "PodIP", "portRange": None},
+]
+
+
+@pytest.mark.parametrize("edited", OTHER_NETWORKS)
+def test_a_port_of_an_earlier_range_is_known_as_long_as_it_is_held_or_rests(edited: dict[str, Any]) -> None:
+    """No successor comes to answer, so the agent with the old port is all that viewers have."""
+
+    async def main() -> None:
+        async with world(TWO) as here:
+            prober = FakeProber()
+            prober.answers = True
+            here.prober = prober
+            await here.restart()
+            await begin(here)
+            await here.start_camera()
+            here.kubelet.hold = True
+            await here.cluster.merge_patch(CAMERA_CLASS, None, "default", {"spec": {"network": edited}})
+            await here.settled(10)
+            # Its node has another address now: what was proved before proves nothing.
+            addresses = [{"type": "InternalIP", "address": "192.0.2.11"}]
+            await here.cluster.merge_patch(NODE_KIND, None, "node-1", {"status": {"addresses": addresses}})
+            await until(lambda: _is(told(here), [("192.0.2.11", 20000)]))
+            assert await network_reason(here, "gate") == "AddressPublished"
+            assert 20000 in await noted(here)
+            # Given up while nobody works, it rests all the same.
+            await here.stop()
+            await here.cluster.delete(CAMERA, "default", "gate")
+            await until(lambda: _is(here.pods(), []))
+            here.start()
+            await here.settled(10)
+            assert here.operator._lessor.states()["quarantined"] >= 1
+            assert 20000 in await noted(here)
+            await here.restart()
+            await here.settled(700)
+            assert await noted(here) == set()
+
+    run(main)
+
+
+async def told(here: World) -> list[tuple[str, int]]:
+    status = (await here.camera()).get("status") or {}
+    return [(at["ip"], at["port"]) for at in (status.get("network") or {}).get("external") or []]
+
+
+async def noted(here: World) -> set[int]:
+    status = (await here.cluster.get(CAMERA_CLASS, None, "default"))["status"]
+    return set(parse_ports(status.get("ports", "")))
 
 
 _APPLIED = ("apply", "Service")

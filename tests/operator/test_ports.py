@@ -95,6 +95,21 @@ def test_a_refused_port_is_free_at_once_and_a_foreign_one_is_avoided(ledger: Por
     assert ledger.states() == {"held": 1, "quarantined": 1}
 
 
+def test_what_is_named_outside_of_the_range(ledger: PortLedger, clock: Ticking) -> None:
+    """What the class's own agents hold, and what rests of that; not what agents of others do with the same ports."""
+    for name, port in (("inside", 20000), ("own", 25000), ("gone", 25001), ("never noted", 25002), ("others", 25003)):
+        ledger.seen(pod(name), port)
+    ledger.seen(pod("gone"), None)
+    ledger.seen(pod("never noted"), None)
+    assert ledger.text(FOUR, {25000, 25009}, "25000-25001,25003,25010") == "20000,25000-25001"
+    assert ledger.text(None, {25000}, "25001") == "25000-25001"
+    assert sorted(ledger.outside(FOUR)) == [(25000, pod("own")), (25003, pod("others"))]
+    assert sorted(port for port, _ in ledger.outside(None)) == [20000, 25000, 25003]
+    assert ledger.text(FOUR) == "20000"
+    clock.pass_(QUARANTINE_SECONDS)
+    assert ledger.text(None, {25000}, "25001") == "25000"
+
+
 def test_a_pod_that_is_refused_beside_its_service_leaves_nothing_behind(ledger: PortLedger, clock: Ticking) -> None:
     service = ("Service", "default", "a")
     ledger.lease(20000, service, pod("a"))

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from sightline_kube.cluster import Obj
 from sightline_model import names
 from sightline_model.agent import SPARE_VARIABLE, SpareStart, spare_identity
-from sightline_model.cameraclass import CameraClassSpec
+from sightline_model.cameraclass import CameraClassSpec, PortRange
 from sightline_model.reasons import SourceReason
+from sightline_model.session import SessionPhase
 from sightline_operator import build, pods, sparepods, spares
 from sightline_operator.build import Plan
 from sightline_operator.decide import Decision, decide
-from sightline_operator.facts import NOT_TRUSTED, LinkState, Options
+from sightline_operator.facts import NOT_TRUSTED, CameraFacts, LinkState, Options
 from sightline_operator.spares import SpareFacts
 from tests.operator.samples import (
     NOW,
@@ -31,12 +32,14 @@ from tests.operator.samples import (
     pod,
     report,
     running,
+    session_report,
     text,
     waiting,
     well,
 )
 
 CLASS_UID = "k-1"
+ON = replace(OPTIONS, spare_namespaces=frozenset({"site"}))
 FAILED = {"phase": "Failed", "conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": text(ago(60))}]}
 SECRET = {"source": {"rtsp": {"url": "rtsp://camera.example/one", "credentialsRef": {"name": "door"}}}}
 
@@ -70,6 +73,16 @@ def scene(*found: Obj, wanted: int = 2, **changes: Any) -> SpareFacts:
     return SpareFacts(wanted=wanted, spares=found, **(values | changes))
 
 
+def hosted(port: int) -> SpareFacts:
+    """A spare of HostPort with that port, and a class that wants one in the range of today."""
+    settings = plan(network={"mode": "HostPort"})
+    made = sparepods.pod(settings, CLASS_UID, "spare-one", port=port)
+    there = {**spare(), "spec": made["spec"]}
+    there["metadata"] = {**there["metadata"], "annotations": made["metadata"]["annotations"]}
+    within = PortRange(first=25000, last=25100)
+    return scene(there, wanted=1, hash=sparepods.wanted_hash(settings), within=within)
+
+
 def ended(decision: spares.SpareDecision) -> list[str]:
     return sorted(pods.name_of(one).removeprefix("spare-") for one in decision.end)
 
@@ -94,6 +107,11 @@ CORDONED = {"node-1": {"metadata": {"name": "node-1"}, "spec": {"unschedulable":
         (scene(spare(), class_uid="another"), 2, ["one"], 0),
         (scene(spare(), nodes=CORDONED), 2, ["one"], 0),
         (scene(spare(), links={"spare-one": heard(revision="r")}), 2, ["one"], 0),
+        # Its port is of the range that the class had before.
+        (hosted(25000), 0, [], 1),
+        (hosted(25100), 0, [], 1),
+        (hosted(20005), 1, ["one"], 0),
+        (hosted(25101), 1, ["one"], 0),
         # Silence decides nothing.
         (scene(spare(), links={"spare-one": heard(connected=False)}, wanted=1), 0, [], 0),
         # On its way out: it is not there any more.
@@ -139,6 +157,7 @@ def test_which_one_is_offered() -> None:
         scene(spare(), hash="another"),
         scene(spare(), class_uid="another"),
         scene(spare(), nodes=CORDONED),
+        hosted(20005),
         scene(spare(status=FAILED)),
         scene(spare(deletionTimestamp=text(NOW))),
     ],
@@ -301,7 +320,7 @@ def test_what_an_adopted_agent_is_told() -> None:
     decision = decide(facts(spare=spare(), camera=camera(SECRET)), NOW)
     assert decision.takeover
     assert decision.takeover.push.credentials == {"main": "door"}
-    there = well(pods=(adopted(),), links={"spare-one": heard()}, camera=camera(SECRET))
+    there = well(pods=(adopted(),), links={"spare-one": heard()}, camera=camera(SECRET), options=ON)
     (push,) = decide(there, NOW).push
     assert (push.pod, push.credentials) == ("spare-one", {"main": "door"})
     (plain,) = decide(replace(there, camera=camera()), NOW).push
@@ -342,7 +361,7 @@ def test_refused_credentials_are_told_again(reason: SourceReason, told: float | 
         pushed_revision=wanted if told else "",
         pushed_at=ago(told) if told else None,
     )
-    there = well(pods=(adopted(),), links={"spare-one": said}, camera=camera(SECRET))
+    there = well(pods=(adopted(),), links={"spare-one": said}, camera=camera(SECRET), options=ON)
     decision = decide(there, NOW)
     assert bool(decision.push) is again
     if reason is SourceReason.AUTHENTICATION_FAILED:
@@ -361,3 +380,65 @@ def test_who_trusts_no_key_of_today_gets_a_successor(kid: str, error: str, succe
     decision = decide(there, NOW)
     assert bool([obj for obj in decision.new_pod if obj["kind"] == "Pod"]) is successor
     assert decision.delete == ()
+
+
+def keeping(own: Obj, secret: bool, switched_on: bool, **changes: Any) -> CameraFacts:
+    """An agent that serves; whether its camera has credentials, and its namespace is switched on for spares."""
+    there = camera(SECRET) if secret else camera()
+    options = ON if switched_on else OPTIONS
+    plan = plan_of(facts(camera=there, options=options))
+    annotations = {**own["metadata"]["annotations"], names.HASH_ANNOTATION: build.pod_hash(plan)}
+    current = {**own, "metadata": {**own["metadata"], "annotations": annotations}}
+    said = link(*changes.pop("sessions", ()), report=report(revision=build.agent_config(plan).revision))
+    links = {pods.name_of(own): said, **changes.pop("links", {})}
+    more = changes.pop("pods", ())
+    return well(camera=there, options=options, pods=(current, *more), links=links, **changes)
+
+
+@pytest.mark.parametrize(
+    ("own", "secret", "switched_on", "successor"),
+    [
+        (adopted(), True, True, False),
+        (adopted(), False, False, False),
+        (adopted(), True, False, True),
+        (pod(), True, False, False),
+    ],
+)
+def test_who_could_not_be_told_credentials_any_more_gets_a_successor_that_mounts_them(
+    own: Obj, secret: bool, switched_on: bool, successor: bool
+) -> None:
+    decision = decide(keeping(own, secret, switched_on), NOW)
+    made = [obj for obj in decision.new_pod if obj["kind"] == "Pod"]
+    assert bool(made) is successor
+    assert (decision.takeover, decision.delete) == (None, ())
+    for one in made:
+        assert "credentials" in [volume["name"] for volume in one["spec"]["volumes"]]
+
+
+@pytest.mark.parametrize(("told", "pushed"), [("older", False), ("", True)])
+def test_who_has_credentials_that_nobody_may_read_any_more_keeps_them(told: str, pushed: bool) -> None:
+    """A process that was started again has none: it is told its camera, and says what it lacks."""
+    given = keeping(adopted(), True, False)
+    said = report().model_copy(update={"revision": told})
+    decision = decide(replace(given, links={"spare-one": link(report=said)}), NOW)
+    assert [push.pod for push in decision.push] == (["spare-one"] if pushed else [])
+
+
+@pytest.mark.parametrize(("age", "kept", "ended_sessions"), [(20.0, True, 0), (61.0, True, 1), (71.0, False, 0)])
+def test_viewers_of_an_agent_without_a_source_of_credentials_have_their_time(
+    age: float, kept: bool, ended_sessions: int
+) -> None:
+    plan = plan_of(facts(camera=camera(SECRET)))
+    made = build.agent_pod(plan, "new")
+    following: Obj = {
+        **made,
+        "metadata": {**made["metadata"], "uid": "p-new", "creationTimestamp": text(ago(age))},
+        "spec": {**made["spec"], "nodeName": "node-1"},
+        "status": running(age, "10.0.0.2"),
+    }
+    watched = (session_report(SessionPhase.STREAMING, age=90),)
+    new = {"camera-gate-new": link(report=report(revision=build.agent_config(plan).revision))}
+    decision = decide(keeping(adopted(), True, False, sessions=watched, pods=(following,), links=new), NOW)
+    assert [gone.name for gone in decision.delete] == ([] if kept else ["spare-one"])
+    assert len(decision.hang_up) == ended_sessions
+    assert decision.new_pod == ()

@@ -3,21 +3,22 @@
 import asyncio
 import gc
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, SupportsIndex
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline_operator.sse import EventTooLargeError, ServerEvent
+from sightline_operator.sse import EventTooLargeError, ServerEvent, SseParser
 from sightline_operator.stream import (
     MAX_HEAD_BYTES,
     CannotConnectError,
     Chunks,
     RefusedError,
     StreamError,
+    _Stream,
     listen,
 )
 from tests.operator.virtualtime import run
@@ -45,6 +46,61 @@ def test_frames_come_off_wherever_they_are_cut(data: bytes, sizes: list[int], pl
     pieces = cut(framed(cut(data, sizes)), places)
     assert b"".join(part for piece in pieces for part in chunks.feed(piece)) == data
     assert chunks.ended
+
+
+class Counted(bytes):
+    """Counts the bytes that are copied out of it or looked through."""
+
+    work = 0
+
+    def __getitem__(self, key: Any) -> Any:
+        taken = super().__getitem__(key)
+        self.work += len(taken) if isinstance(taken, bytes) else 1
+        return taken
+
+    def find(self, sub: Any, start: SupportsIndex | None = None, end: SupportsIndex | None = None) -> int:
+        place = super().find(sub, start, end)
+        self.work += (place if place >= 0 else len(self)) - int(start or 0)
+        return place
+
+
+def test_many_small_frames_are_little_work() -> None:
+    read = Counted(b"1\r\nx\r\n" * 4_000)
+    assert b"".join(Chunks().feed(read)) == b"x" * 4_000
+    assert 0 < read.work <= 2 * len(read)
+
+
+def heard_of(reads: list[bytes]) -> list[ServerEvent]:
+    """The events of a connection that gives these reads."""
+    events: list[ServerEvent] = []
+
+    async def main() -> None:
+        stream = _Stream(asyncio.get_running_loop(), events.append, 5.0)
+        for read in reads:
+            stream.data_received(read)
+        await stream.over
+        stream.stop()
+
+    run(main)
+    return events
+
+
+@given(st.lists(st.integers(min_value=0)), st.lists(st.integers(min_value=0)))
+def test_events_are_the_same_however_frames_and_reads_are_cut(sizes: list[int], places: list[int]) -> None:
+    assert heard_of(cut(CHUNKED + framed(cut(EVENTS, sizes)), places)) == HEARD
+
+
+def test_what_one_read_has_is_parsed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[int] = []
+    feed = SseParser.feed
+
+    def counted(parser: SseParser, data: bytes) -> Iterator[ServerEvent]:
+        parsed.append(len(data))
+        return feed(parser, data)
+
+    monkeypatch.setattr(SseParser, "feed", counted)
+    heard_of([CHUNKED, framed([b"x"] * 1000), b""])
+    assert parsed == [1000]
 
 
 @pytest.mark.parametrize("data", [b"no\r\n", b"-5\r\n", b"0x5\r\n", b"5" * 2000, b"123456789\r\n"])

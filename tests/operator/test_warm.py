@@ -169,6 +169,68 @@ def test_a_camera_whose_credentials_cannot_be_read_starts_as_ever() -> None:
     story(tell)
 
 
+def test_working_credentials_outlive_a_secret_that_cannot_be_read_for_a_while() -> None:
+    async def tell(here: World) -> None:
+        await add_secret(here, username="admin", password="one")
+        await here.add_camera("first")
+        await until(lambda: full(here))
+        await here.add_camera(**CREDENTIALS)
+        await here.ready()
+        (pod,) = await here.pods()
+        before = serving(here, pod)
+        forbidden = ForbiddenError("not now")
+        here.recording.reads = True
+        here.recording.fail = lambda verb, kind, name: forbidden if (verb, kind) == ("get", SECRET) else None
+        await here.cluster.merge_patch(CAMERA, "default", "gate", {"spec": {"access": {"maxViewers": 3}}})
+        await asyncio.sleep(30)
+        assert before.credentials["main"].password == "one"
+        assert before.config.max_viewers != 3
+        assert here.recording.count("get", "Secret") < 15
+        here.recording.fail = lambda verb, kind, name: None
+        await until(lambda: before.config.max_viewers == 3)
+        assert before.credentials["main"].password == "one"
+        assert names_of(await here.pods()) == names_of([pod])
+        # A process that was started again has none to lose: it is told its camera, and says what it lacks.
+        here.recording.fail = lambda verb, kind, name: forbidden if (verb, kind) == ("get", SECRET) else None
+        await here.kubelet.crash("default", pods.name_of(pod))
+        await until(lambda: _serves(here, pod, "gate"))
+        assert serving(here, pod).credentials == {}
+
+    story(tell)
+
+
+def test_a_namespace_that_is_switched_off_keeps_no_adopted_agent_that_needs_credentials() -> None:
+    async def tell(here: World) -> None:
+        await add_secret(here, username="admin", password="one")
+        await here.add_camera("first")
+        await until(lambda: full(here))
+        await here.start_camera("plain")
+        await until(lambda: full(here))
+        await here.add_camera(**CREDENTIALS)
+        await here.ready()
+        (pod,), (plain,) = await here.pods(), await here.pods("plain")
+        assert pods.name_of(pod).startswith("spare-")
+        before = serving(here, pod)
+        await here.stop()
+        await here.cluster.merge_patch(CAMERA, "default", "gate", {"spec": {"access": {"maxViewers": 3}}})
+        here.options = OPTIONS
+        here.recording.reads = True
+        here.recording.calls.clear()
+        here.start()
+        await until(lambda: _another(here, pod))
+        assert before.credentials["main"].password == "one"
+        await here.ready()
+        await here.settled(60)
+        (after,) = await here.pods()
+        assert "credentials" in [volume["name"] for volume in after["spec"]["volumes"]]
+        assert serving(here, after).config.max_viewers == 3
+        assert names_of(await here.pods("plain")) == names_of([plain])
+        assert here.recording.count("get", "Secret") == 0
+        assert await spares(here) == []
+
+    story(tell)
+
+
 def test_no_secret_is_read_where_spares_are_not_switched_on() -> None:
     async def main() -> None:
         async with world(WARM, replace(OPTIONS, spare_namespaces=frozenset({"other"}))) as here:
@@ -437,6 +499,24 @@ def test_spares_for_host_ports_lease_theirs_up_front_and_keep_them() -> None:
         assert len(ports) == len(set(ports)) == 4
         status = (await here.cluster.get(CAMERA_CLASS, None, "default"))["status"]
         assert sum(1 for _ in parse_ports(status["ports"])) == 4
+
+    story(tell, {"network": {"mode": "HostPort", "portRange": {"first": 20000, "last": 20009}}})
+
+
+def test_spares_with_ports_of_another_range_end_and_none_of_them_is_adopted() -> None:
+    async def tell(here: World) -> None:
+        await here.add_camera("first")
+        await until(lambda: full(here))
+        old = names_of(await spares(here))
+        within = {"first": 25000, "last": 25009}
+        await here.cluster.merge_patch(CAMERA_CLASS, None, "default", {"spec": {"network": {"portRange": within}}})
+        await here.add_camera()
+        await until(lambda: _agent_ready(here))
+        (pod,) = await here.pods()
+        assert pods.name_of(pod) not in old
+        await until(lambda: full(here))
+        ports = [network.leased(one) or 0 for one in (*await spares(here), pod)]
+        assert all(25000 <= port <= 25009 for port in ports)
 
     story(tell, {"network": {"mode": "HostPort", "portRange": {"first": 20000, "last": 20009}}})
 

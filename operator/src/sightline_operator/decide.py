@@ -193,10 +193,18 @@ def _move(plan: Plan, facts: CameraFacts) -> Move:
         and not sparepods.trusts(pod, facts.options)
         and facts.links.get(pods.name_of(pod), LinkState()).error == NOT_TRUSTED
     )
+    locked_out = (pods.name_of(pod) for pod in facts.pods if _locked_out(plan, facts, pod))
     # A load balancer's one Service follows the pod that serves: whoever watches another loses the way at once.
     stays = plan.camera_class.network.mode is not NetworkMode.LOAD_BALANCER
     drain = accept.span(plan.camera_class.rollout.drain_timeout, 60.0) if stays else 0.0
-    return Move(frozenset((*leaving, *strangers)), drain, build.class_hash(plan))
+    return Move(frozenset((*leaving, *strangers, *locked_out)), drain, build.class_hash(plan))
+
+
+def _locked_out(plan: Plan, facts: CameraFacts, pod: Obj) -> bool:
+    """Whether it can be told no credentials any more: its namespace was switched off for spares since it was adopted,
+    so nobody may read the camera's Secrets."""
+    needs = sparepods.began_as_spare(pod) and bool(build.credentials(plan.spec))
+    return needs and facts.namespace not in facts.options.spare_namespaces
 
 
 def _progress(plan: Plan, chosen: Generations, move: Move) -> Progress:
@@ -312,6 +320,8 @@ def _pushes(
 ) -> tuple[tuple[Push, ...], float | None]:
     """Running agents whose config is not the one wanted; with a pause after each attempt that they do not report.
 
+    Those that mount other Secrets than the camera names now have a successor coming, and are told nothing.
+
     Agents that began as spares are told credentials with it, and again, now and then, while a camera refuses those: the
     Secret may have been corrected, and nobody watches Secrets.
     """
@@ -324,6 +334,11 @@ def _pushes(
         if not link.connected or link.report is None:
             continue
         adopted = sparepods.began_as_spare(pod)
+        # It lacks what the config names: it goes on as it is until its successor takes over.
+        if not adopted and not build.mounts_secrets_of(plan, pod):
+            continue
+        if link.report.revision and _locked_out(plan, facts, pod):
+            continue  # it would lose those that it has
         pause = PUSH_AGAIN_SECONDS
         if link.report.revision == config.revision:
             if not (adopted and secrets and _refused_by_camera(link.report)):

@@ -28,7 +28,7 @@ class Move:
     """Why pods may have to be left, and how patiently."""
 
     leaving: frozenset[str] = frozenset()
-    """Pods whose node is drained or lost."""
+    """Pods whose node is drained or lost, and adopted ones that cannot be told a config any more."""
     drain: float = 0.0
     """How long viewers have to move."""
     class_hash: str = ""

@@ -13,7 +13,7 @@ from sightline_model.cameraclass import Network
 from sightline_operator import accept, classes, network, pods
 from sightline_operator.clock import Clock
 from sightline_operator.facts import CameraFacts, ClassFacts, Ports
-from sightline_operator.ports import QUARANTINE_SECONDS, PortLedger, names_port
+from sightline_operator.ports import QUARANTINE_SECONDS, Holder, PortLedger, names_port
 from sightline_operator.probe import Prober, Target
 
 _LEASING = frozenset(mode.value for mode in network.LEASING)
@@ -84,11 +84,12 @@ class Lessor:
             self._prober.ask(target)
 
     def text(self, facts: ClassFacts) -> str:
-        """What the class's status is to say of its ports."""
-        if _mode(facts.camera_class) not in _LEASING:
-            return ""
+        """What the class's status is to say of its ports; its agents may be from before its range, or mode, was
+        edited."""
         within = network.port_range(accept.class_spec_or_default(facts.camera_class).network)
-        return self._ledger.text(within) if within else ""
+        name = pods.name_of(facts.camera_class)
+        own = {port for port, holder in self._ledger.outside(within) if self._class_of(holder) == name}
+        return self._ledger.text(within, own, classes.stored(facts.camera_class).ports)
 
     def states(self) -> Mapping[str, int]:
         """How many ports are held and how many rest."""
@@ -104,9 +105,15 @@ class Lessor:
         if now is None and key.kind == POD and self._prober is not None:
             self._prober.forget(key.namespace, key.name)
 
+    def _class_of(self, holder: Holder) -> str:
+        """The class of what holds a port; empty while nobody has seen it."""
+        kind, namespace, name = holder
+        found = self._cache.get(POD if kind == POD.kind else SERVICE, namespace, name)
+        return str(((found or {"metadata": {}})["metadata"].get("labels") or {}).get(names.CLASS_LABEL, ""))
+
     def _ports_changed(self) -> None:
         for camera_class in self._cache.list(CAMERA_CLASS):
-            if _mode(camera_class) in _LEASING:
+            if _mode(camera_class) in _LEASING or classes.stored(camera_class).ports:
                 self._changed(Key(CAMERA_CLASS, "", pods.name_of(camera_class)))
 
 

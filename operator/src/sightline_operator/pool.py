@@ -24,7 +24,7 @@ from sightline_operator import accept, generations, network, pods, sparepods, sp
 from sightline_operator.agents import AgentLinks
 from sightline_operator.clock import Clock, after, soonest
 from sightline_operator.decide import Push, Takeover
-from sightline_operator.errors import OperatorError
+from sightline_operator.errors import AgentCallError, OperatorError
 from sightline_operator.facts import CameraFacts, LinkState, Options, SpareStanding, resolve_class
 from sightline_operator.lessor import Lessor
 from sightline_operator.spares import SpareDecision, SpareFacts
@@ -136,13 +136,16 @@ class Pool:
         return True
 
     async def tell(self, namespace: str, push: Push) -> None:
-        """Hand a config to a running agent. One without its credentials says itself what it lacks."""
+        """Hand a config to a running agent. One without credentials says itself what it lacks; one that has been told
+        some keeps those until they can be read again."""
         if push.credentials is None:
             await self._links.put_config(namespace, push.pod, push.config)
             return
         try:
             credentials = await self._read(namespace, push.credentials)
         except CredentialsError as error:
+            if self._serves(namespace, push):
+                raise AgentCallError(f"pod {push.pod} is not told its config without credentials: {error}") from error
             log.warning("pod %s/%s is told its config without credentials: %s", namespace, push.pod, error)
             credentials = {}
         await self._links.put_config(namespace, push.pod, push.config, credentials)
@@ -217,6 +220,7 @@ class Pool:
             spares=found,
             links=self._links_of(found),
             nodes={node: obj for node, obj in located if obj},
+            within=network.port_range(scene.spec.network),
         )
 
     def _spoiled_as_it_is(self, spare: Obj) -> bool:
@@ -277,6 +281,11 @@ class Pool:
                 raise CredentialsError(f"Secret {name} {why}") from error
             found[profile] = _credentials(secret)
         return found
+
+    def _serves(self, namespace: str, push: Push) -> bool:
+        """Whether the agent says that it has been told this camera."""
+        said = self._links.state(namespace, push.pod).report
+        return said is not None and bool(said.revision) and said.camera == push.config.camera
 
     def _is_without(self, facts: CameraFacts) -> bool:
         since = self._without.get((facts.namespace, facts.name))

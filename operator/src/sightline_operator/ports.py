@@ -11,7 +11,7 @@ No two objects ever get one port: only the leader hands out, `lease` reserves wi
 reservation lasts until its object was seen, or cannot come any more.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -117,10 +117,19 @@ class PortLedger:
             if port not in self._leases:
                 self._until[port] = max(until, self._until.get(port, until))
 
-    def text(self, within: PortRange) -> str:
-        """What is held or in quarantine in the range, as `status.ports` has it."""
+    def outside(self, within: PortRange | None) -> Iterator[tuple[int, Holder]]:
+        """Who holds which port that is not in the range."""
+        for port, lease in self._leases.items():
+            if within is None or not within.first <= port <= within.last:
+                yield from ((port, holder) for holder in lease.holders)
+
+    def text(self, within: PortRange | None, own: Set[int] = frozenset(), noted: str = "") -> str:
+        """What `status.ports` of a class has to name: what is held or in quarantine in its range and, from before an
+        edit of that, its `own` ports that are held and those in quarantine that the status has `noted`."""
         self._tidy()
-        return write_ports(port for port in {*self._leases, *self._until} if within.first <= port <= within.last)
+        known = {*self._leases, *self._until} if within else set()
+        inside = {port for port in known if within and within.first <= port <= within.last}
+        return write_ports(inside | (own & self._leases.keys()) | (self._until.keys() & set(parse_ports(noted))))
 
     def states(self) -> dict[str, int]:
         """How many ports are held and how many in quarantine."""

@@ -1,8 +1,8 @@
 """How many spare agents a class has in one namespace, which of them end, and which a camera may have: pure.
 
-A spare that could not be adopted any more (another template or set of keys, a node that has to be left) is ended and
-replaced; one that failed keeps its place until its backoff is over, so that a pod that cannot run is not made again and
-again. Nothing is decided by silence: a spare that does not answer is merely not offered.
+A spare that could not be adopted any more (another template, range of ports or set of keys, a node that has to be
+left) is ended and replaced; one that failed keeps its place until its backoff is over, so that a pod that cannot run is
+not made again and again. Nothing is decided by silence: a spare that does not answer is merely not offered.
 """
 
 import zlib
@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from sightline_kube.cluster import Obj
-from sightline_operator import nodes, pods
+from sightline_model.cameraclass import PortRange
+from sightline_operator import network, nodes, pods
 from sightline_operator.backoff import Backoff
 from sightline_operator.clock import after, seconds_until, soonest
 from sightline_operator.facts import LinkState
@@ -33,6 +34,8 @@ class SpareFacts:
     """Pods that wait and are not being handed over."""
     links: Mapping[str, LinkState]
     nodes: Mapping[str, Obj] = field(default_factory=dict)
+    within: PortRange | None = None
+    """Where a spare's port has to be; None where the mode leases none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,15 @@ def _fits(spare: Obj, facts: SpareFacts) -> bool:
     """Whether a camera of the class could use it as it is."""
     node = facts.nodes.get(pods.node(spare))
     leaves = node is not None and nodes.to_leave(node, spare)
-    return pods.controller_uid(spare) == facts.class_uid and pods.desired_hash(spare) == facts.hash and not leaves
+    alike = pods.controller_uid(spare) == facts.class_uid and pods.desired_hash(spare) == facts.hash
+    return alike and not leaves and _port_fits(spare, facts.within)
+
+
+def _port_fits(spare: Obj, within: PortRange | None) -> bool:
+    """Whether its port, which is its own and so not in its hash, is one that the class would lease today."""
+    if within is None:
+        return network.leased(spare) is None
+    return within.first <= network.listens(spare, "media") <= within.last
 
 
 def _taken(spare: Obj, links: Mapping[str, LinkState]) -> bool:

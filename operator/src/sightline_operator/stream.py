@@ -97,13 +97,13 @@ class Chunks:
                 at += len(part)
                 yield part
                 continue
-            line, found, _ = data[at:].partition(b"\n")
-            self._line += line
+            end = data.find(b"\n", at)
+            self._line += data[at:] if end < 0 else data[at:end]
             if len(self._line) > _MAX_LINE_BYTES:
                 raise StreamError("the size of a chunk is endless")
-            if not found:
+            if end < 0:
                 return
-            at += len(line) + 1
+            at = end + 1
             self._begin(self._line.rstrip(b"\r"))
             self._line = b""
 
@@ -174,9 +174,9 @@ class _Stream(asyncio.Protocol):
         return body
 
     def _body(self, data: bytes) -> None:
-        for part in (data,) if self._chunks is None else self._chunks.feed(data):
-            for event in self._parser.feed(part):
-                self._take(event)
+        inside = data if self._chunks is None else b"".join(self._chunks.feed(data))
+        for event in self._parser.feed(inside):
+            self._take(event)
         if self._chunks is not None and self._chunks.ended:
             self._end(None)
 
