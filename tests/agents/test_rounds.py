@@ -2,6 +2,7 @@
 
 import asyncio
 
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -87,3 +88,24 @@ def test_one_that_fails_ends_alone() -> None:
     run(scenario())
     assert failing.failures == [error]
     assert (len(failing.done), len(other.done), other.failures) == (1, 5, [])
+
+
+def test_one_that_fails_to_fail_takes_nobody_along() -> None:
+    other = Desk(1, 5)
+
+    def work() -> float | None:
+        raise RuntimeError("a defect")
+
+    def failed(error: Exception) -> None:
+        raise ValueError("another") from error
+
+    async def scenario() -> None:
+        rounds = Rounds()
+        rounds.each(1, work, failed)
+        other.start(rounds)
+        await asyncio.sleep(10)
+
+    with structlog.testing.capture_logs() as lines:
+        run(scenario())
+    assert len(other.done) == 5
+    assert [(line["log_level"], line["exc_info"]) for line in lines] == [("error", True)]

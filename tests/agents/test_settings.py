@@ -47,14 +47,16 @@ def test_in_a_pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (settings.bind, settings.control_port, settings.media_port) == (("127.77.0.2",), 8080, 5004)
     start = prepare(settings)
     assert start.config == CONFIG
-    assert start.credentials_of("main")() is None
-    secret = tmp_path / "credentials" / "main"
+    assert start.credentials_of("main")("login") is None
+    secret = tmp_path / "credentials" / "main" / "login"
     secret.mkdir(parents=True)
     (secret / "username").write_text("admin\n")
     (secret / "password").write_text("hunter2\n")
-    found = start.credentials_of("main")()
+    found = start.credentials_of("main")("login")
     assert found is not None
     assert (found.username, found.password) == ("admin", "hunter2")
+    assert start.credentials_of("main")(None) is None
+    assert start.credentials_of("main")("other") is None
 
 
 @pytest.mark.parametrize(
@@ -89,10 +91,10 @@ def test_standalone_with_further_qualities() -> None:
     arguments = ["--standalone", "--source", "rtsp://admin:secret1@cam/1"]
     start = prepare(parse([*arguments, "--profile", "sd=rtsp://viewer:secret2@cam/2", "--profile", "tiny=test"]))
     assert [(one.name, one.source.kind) for one in start.config.profiles] == [("sd", "rtsp"), ("tiny", "testPattern")]
-    found = start.credentials_of("sd")()
+    found = start.credentials_of("sd")(None)
     assert found is not None
     assert (found.username, found.password) == ("viewer", "secret2")
-    assert start.credentials_of("tiny")() is None
+    assert start.credentials_of("tiny")(None) is None
     assert "secret" not in repr(start)
 
 
@@ -111,7 +113,7 @@ def test_standalone() -> None:
     start = prepare(settings)
     assert start.config.source.rtsp is not None
     assert start.config.source.rtsp.url == "rtsp://cam:554/x?y=1"
-    credentials = start.credentials_of("main")()
+    credentials = start.credentials_of("main")(None)
     assert credentials is not None
     assert (credentials.username, credentials.password) == ("admin", "hun@ter2")
     assert "hun" not in repr(settings) + repr(start)

@@ -9,6 +9,10 @@ from now is done in the next round.
 import asyncio
 from collections.abc import Callable
 
+import structlog
+
+_log = structlog.get_logger(__name__)
+
 GRAIN_SECONDS = 0.05
 
 Work = Callable[[], float | None]
@@ -62,6 +66,9 @@ class Rounds:
 
     def _round(self, number: int) -> None:
         for turn in self._rounds.pop(number):
-            again = turn.take()
-            if again is not None:
-                self._enter(turn, again)
+            try:
+                again = turn.take()
+                if again is not None:
+                    self._enter(turn, again)
+            except Exception:  # not even its `failed` works: the others' turns come all the same
+                _log.exception("work of a round failed and could not be ended in order")

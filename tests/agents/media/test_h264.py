@@ -79,6 +79,15 @@ def test_an_aggregate_holds_what_was_put_in(nals: list[bytes], limit: int) -> No
     assert h264.reassemble(parts) == nals
 
 
+@pytest.mark.parametrize("limit", [MAX_PAYLOAD, 65_536, 65_540, 100_000])
+@pytest.mark.parametrize("size", [65_535, 65_536])
+def test_what_is_too_large_for_an_aggregates_sizes_goes_alone(size: int, limit: int) -> None:
+    nals = [PPS, b"\x67".ljust(size, b"x"), PPS]
+    parts = h264.aggregate(nals, limit)
+    assert all(len(part) <= limit for part in parts)
+    assert h264.reassemble(parts) == nals
+
+
 def test_fragments_are_of_one_size_with_a_short_tail() -> None:
     sizes = [len(part) for part in h264.fragment(b"\x65" + b"x" * 5000)]
     assert sizes[:-1] == [MAX_PAYLOAD] * (len(sizes) - 1)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sightline_agent.media import h265, h265_sps
+from sightline_agent.media.frames import MAX_PAYLOAD
 from sightline_agent.media.grammar import GRAMMARS, H265, Pictures
 from sightline_agent.media.h265_sps import ProfileTierLevel, SpsInfo
 
@@ -129,6 +130,15 @@ def test_smaller_fragments_of_fragments_come_back_whole(nal: bytes, first: int, 
 
 @given(st.lists(nal_units(300), max_size=8), LIMITS)
 def test_an_aggregate_holds_what_was_put_in(nals: list[bytes], limit: int) -> None:
+    parts = h265.aggregate(nals, limit)
+    assert all(len(part) <= limit for part in parts)
+    assert h265.reassemble(parts) == nals
+
+
+@pytest.mark.parametrize("limit", [MAX_PAYLOAD, 65_536, 65_540, 100_000])
+@pytest.mark.parametrize("size", [65_535, 65_536])
+def test_what_is_too_large_for_an_aggregates_sizes_goes_alone(size: int, limit: int) -> None:
+    nals = [PPS, b"\x42\x01".ljust(size, b"x"), PPS]
     parts = h265.aggregate(nals, limit)
     assert all(len(part) <= limit for part in parts)
     assert h265.reassemble(parts) == nals

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from sightline_agent.media.bits import Bits
 from sightline_agent.media.frames import MAX_PAYLOAD
-from sightline_agent.media.nal import END, START, Joiner, aggregated, aggregation, fragments, groups, in_base64
+from sightline_agent.media.nal import END, START, Joiner, aggregated, aggregation, fits, fragments, groups, in_base64
 
 SLICE, IDR, SEI, SPS, PPS, AUD, FILLER = 1, 5, 6, 7, 8, 9, 12
 STAP_A, FU_A = 24, 28
@@ -57,7 +57,7 @@ def aggregate(nals: Sequence[bytes], limit: int = MAX_PAYLOAD) -> list[bytes]:
 
 
 def _together(group: Sequence[bytes], limit: int) -> list[bytes]:
-    if len(group) == 1 and len(aggregation(b"\0", group)) > limit:
+    if len(group) == 1 and not fits(group[0], _HEADER, limit):
         return fragment(group[0], limit)
     # The header carries the highest importance and the forbidden bit of what is inside (RFC 6184 section 5.7).
     importance = max(nal[0] & 0x60 for nal in group)

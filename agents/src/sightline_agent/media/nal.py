@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 START, END = 0x80, 0x40
 """Bits beside the type in a fragment's own header: the NAL unit begins, or ends, with it."""
 _SIZE_BYTES = 2
+_MAX_SIZE = 0xFFFF
+"""What the size of a NAL unit in an aggregation can say."""
 
 
 def aggregated(payload: bytes, header: int) -> list[bytes]:
@@ -26,8 +28,14 @@ def aggregated(payload: bytes, header: int) -> list[bytes]:
     return nals
 
 
+def fits(nal: bytes, header: int, limit: int) -> bool:
+    """Whether an aggregation of this limit has room for it."""
+    return len(nal) <= min(_MAX_SIZE, limit - header - _SIZE_BYTES)
+
+
 def groups(nals: Sequence[bytes], header: int, limit: int) -> Iterator[list[bytes]]:
     """Consecutive NAL units in groups as large as an aggregation may be; one that is too large is alone."""
+    limit = min(limit, header + _SIZE_BYTES + _MAX_SIZE)
     group: list[bytes] = []
     size = header
     for nal in nals:
