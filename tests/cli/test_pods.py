@@ -28,7 +28,7 @@ POD: dict[str, Any] = {
                 "volumeMounts": [
                     {"name": "config", "mountPath": "/etc/sightline/config"},
                     {"name": "tmp", "mountPath": "/tmp"},
-                    {"name": "credentials", "mountPath": "/etc/sightline/credentials/main"},
+                    {"name": "credentials", "mountPath": "/etc/sightline/credentials/main/gate"},
                 ],
             }
         ],
@@ -39,7 +39,7 @@ POD: dict[str, Any] = {
 def test_mounts_are_the_secrets() -> None:
     assert pods.mounts(POD) == [
         pods.Mount("camera-gate", "/etc/sightline/config", False),
-        pods.Mount("gate", "/etc/sightline/credentials/main", True),
+        pods.Mount("gate", "/etc/sightline/credentials/main/gate", True),
     ]
 
 

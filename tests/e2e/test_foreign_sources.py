@@ -75,7 +75,7 @@ async def mediamtx(source: str, folder: Path, hls: str = "fmp4") -> AsyncIterato
 
 
 def make(text: str, credentials: Credentials | None = None) -> Source:
-    return source_factory(lambda: credentials)(parse_source(text)[0])
+    return source_factory(lambda _: credentials)(parse_source(text)[0])
 
 
 async def frames(text: str, credentials: Credentials | None = None, count: int = FRAMES) -> Recorder:
