@@ -24,6 +24,7 @@ from sightline_agent.sources.sound.wire import Coding
 from sightline_agent.transport.fanout import SendKeys, Viewer
 from sightline_agent.transport.fanout_python import PythonFanOut
 from sightline_agent.transport.rtcp import ReceptionReport
+from sightline_model.agent import SessionStats
 from tests.agents.signaling.test_whep import OFFER
 from tests.helpers.peer_stage import FORMAT, PATIENCE, Client, Observer, Stage, encode_clip, open_client, open_stage
 from tests.helpers.sounds import aac
@@ -110,6 +111,20 @@ async def watch(client: Client, stage: Stage, place: Attachment) -> tuple[Peer, 
     return peer, tracks
 
 
+async def ten_pictures(
+    client: Client, stage: Stage, place: Attachment, play: Play
+) -> tuple[dict[str, MediaStreamTrack], SessionStats | None]:
+    """Watch so many, and end the play; the tracks, and what was counted by then."""
+    try:
+        peer, tracks = await watch(client, stage, place)
+        async with asyncio.timeout(PATIENCE):
+            for _ in range(10):
+                await tracks["video"].recv()
+        return tracks, peer.stats()
+    finally:
+        play.stop()
+
+
 def told(peer: Peer) -> bool:
     """Has the viewer said how it receives either?"""
     stats = peer.stats()
@@ -157,14 +172,7 @@ async def test_sound_lets_the_pictures_begin() -> None:
         sound.start(OPUS)
         place = Attachment("main", replace(FORMAT, audio=OPUS), stage.fanout, stage.sound, lambda: None, lambda: None)
         play = Play(stage, sound)
-        try:
-            peer, tracks = await watch(client, stage, place)
-            async with asyncio.timeout(PATIENCE):
-                for _ in range(10):
-                    await tracks["video"].recv()
-            stats = peer.stats()
-        finally:
-            play.stop()
+        tracks, stats = await ten_pictures(client, stage, place, play)
         assert sorted(tracks) == ["audio", "video"]
         assert stats is not None
         assert (stats.packets_sent > 0, stats.sound, stage.sound._streams) == (True, None, {})
@@ -224,14 +232,7 @@ async def test_a_viewer_without_the_codec_gets_pictures_alone() -> None:
         place = Attachment("main", FORMAT, stage.fanout, None, lambda: None, lambda: None)
         sound = Soundtrack(lambda: stage.sound)
         play = Play(stage, sound)
-        try:
-            peer, tracks = await watch(client, stage, place)
-            async with asyncio.timeout(PATIENCE):
-                for _ in range(10):
-                    await tracks["video"].recv()
-            stats = peer.stats()
-        finally:
-            play.stop()
+        tracks, stats = await ten_pictures(client, stage, place, play)
         assert stats is not None
         assert stats.sound is None
         assert (list(tracks), stage.sound._streams) == (["video"], {})

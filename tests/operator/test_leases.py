@@ -208,13 +208,19 @@ class FakeProber:
                 listener(target)
 
 
+async def probed(here: World, *, answers: bool) -> FakeProber:
+    """As `begin`, by an operator that looks whether addresses answer."""
+    here.prober = prober = FakeProber()
+    prober.answers = answers
+    await here.restart()
+    await begin(here)
+    return prober
+
+
 def test_an_address_is_told_once_the_agent_has_answered_there() -> None:
     async def main() -> None:
         async with world(TWO) as here:
-            prober = FakeProber()
-            here.prober = prober
-            await here.restart()
-            await begin(here)
+            prober = await probed(here, answers=False)
             await here.add_camera()
             await until(lambda: _is(network_reason(here, "gate"), "ProbeFailed"))
             assert (await here.camera())["status"]["network"]["external"] == []
@@ -243,11 +249,7 @@ def test_nobody_is_told_of_a_port_that_the_next_operator_would_not_know() -> Non
 
     async def main() -> None:
         async with world(TWO) as here:
-            prober = FakeProber()
-            prober.answers = True
-            here.prober = prober
-            await here.restart()
-            await begin(here)
+            prober = await probed(here, answers=True)
             unavailable = UnavailableError("not now")
             here.recording.fail = lambda verb, kind, name: unavailable if kind == CAMERA_CLASS else None
             await here.add_camera()
@@ -279,11 +281,7 @@ def test_a_port_of_an_earlier_range_is_known_as_long_as_it_is_held_or_rests(edit
 
     async def main() -> None:
         async with world(TWO) as here:
-            prober = FakeProber()
-            prober.answers = True
-            here.prober = prober
-            await here.restart()
-            await begin(here)
+            await probed(here, answers=True)
             await here.start_camera()
             here.kubelet.hold = True
             await here.cluster.merge_patch(CAMERA_CLASS, None, "default", {"spec": {"network": edited}})
