@@ -161,7 +161,9 @@ async def test_a_new_image_reaches_all_cameras_in_order(nodes: Apiserver, tmp_pa
 
 def _check_order_and_pace(story: Chronicle) -> None:
     assert sorted(story.made) == CAMERAS
-    assert sorted(story.made[-len(WATCHED) :]) == WATCHED
+    # Turns are given in order, pods are made side by side: the last idle ones and the first watched one may overlap.
+    last_idle_turns = len(CAMERAS) - len(WATCHED) - (AT_A_TIME - 1)
+    assert [name for name in story.made[:last_idle_turns] if name in WATCHED] == []
     assert story.most_moving <= AT_A_TIME
     assert story.unwell == set()
 
