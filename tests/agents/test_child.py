@@ -6,6 +6,7 @@ import os
 import sys
 
 import pytest
+import structlog
 
 from sightline_agent import child
 
@@ -26,10 +27,11 @@ async def test_it_works_and_ends_with_its_input(monkeypatch: pytest.MonkeyPatch)
     process = await child.start(python(code))
     names = await process.output.readline()
     process.input.write(b"work")
+    process.input.close()
+    assert await process.output.read() == b"work"
     await process.end(20.0)
     assert b"PATH" in names
     assert b"SECRET" not in names
-    assert await process.output.read() == b"work"
     assert process.status == 0
 
 
@@ -41,6 +43,19 @@ async def test_one_that_does_not_end_is_killed(patience: float) -> None:
     assert process.status == -9
     with pytest.raises(ProcessLookupError):
         os.kill(process.pid, 0)
+
+
+async def test_one_whose_flood_nobody_reads_is_over_at_once_and_leaves_no_pipe() -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    process = await child.start(python("import os\nwhile True: os.write(1, bytes(65536))"))
+    assert isinstance(process.outlet, asyncio.ReadTransport)
+    while process.outlet.is_reading():
+        await asyncio.sleep(0)
+    with structlog.testing.capture_logs() as logs:
+        await process.end()
+    assert (process.status, logs) == (-9, [])
+    await asyncio.sleep(0)
+    assert set(os.listdir("/proc/self/fd")) <= before
 
 
 async def test_who_is_cancelled_leaves_none_behind() -> None:

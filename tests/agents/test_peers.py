@@ -11,7 +11,8 @@ import pytest
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
 from sightline_agent.attachment import Attachment
-from sightline_agent.liveness import Timings, liveness
+from sightline_agent.errors import ProblemError
+from sightline_agent.liveness import Timings, Vigil, liveness
 from sightline_agent.media.frames import Chunk
 from sightline_agent.peers import Peer
 from sightline_agent.signaling.sdp import SdpError
@@ -20,6 +21,7 @@ from sightline_agent.transport.fanout_python import PythonFanOut
 from sightline_agent.transport.mux import MuxCount
 from sightline_agent.transport.stun import build_request, build_response, parse_request
 from sightline_agent.viewerstats import Family
+from sightline_model.problems import ProblemCode
 from sightline_model.reasons import EndReason
 from tests.helpers.peer_stage import (
     FORMAT,
@@ -189,7 +191,7 @@ async def test_a_dead_viewer_is_gone_within_ten_seconds(stage: Stage, client: Cl
         asyncio.get_running_loop().remove_reader(stage.mux.socket_for(("127.0.0.1", 1)).fileno())
         stage.factory.timings = Timings(watch=0.05)
         now = time.monotonic()
-        for silent in (4.0, 8.0):
+        for silent in (2.0, 4.0, 6.0, 8.0):
             stage.factory.clock = lambda silent=silent: now + silent  # type: ignore[misc]
             await asyncio.sleep(0.2)
             assert not task.done()
@@ -197,6 +199,29 @@ async def test_a_dead_viewer_is_gone_within_ten_seconds(stage: Stage, client: Cl
         await asyncio.wait_for(task, PATIENCE)
     assert observer.end is not None
     assert observer.end[0] is EndReason.SOCKET_LOST
+
+
+async def test_a_process_that_stood_still_for_a_minute_keeps_its_viewers(
+    stage: Stage, client: Client, clip: list[Chunk]
+) -> None:
+    observer, shift, looks = Observer(), 0.0, 0
+
+    def clock() -> float:
+        nonlocal looks
+        looks += 1
+        return time.monotonic() + shift
+
+    stage.mux._clock = lambda: time.monotonic() + shift
+    with playing(clip, stage.fanout):
+        peer = stage.peer(observer)
+        await connect(client, stage, peer)
+        await observer.until("media")
+        stage.factory.clock = clock
+        shift = 60.0
+        await client.frames(GOP)
+        assert looks
+        assert observer.end is None
+        peer.close(EndReason.REVOKED)
 
 
 async def test_nobody_comes(stage: Stage, client: Client) -> None:
@@ -421,6 +446,21 @@ async def test_an_ice_restart(stage: Stage, client: Client, clip: list[Chunk]) -
         await client.frames(3)
 
 
+async def test_whose_session_is_over_restarts_nothing(stage: Stage, client: Client, clip: list[Chunk]) -> None:
+    observer = Observer()
+    peer = stage.peer(observer)
+    with playing(clip, stage.fanout):
+        task = await connect(client, stage, peer)
+        await client.frames(1)
+        peer.close(EndReason.REVOKED)
+        for _ in range(2):  # on its way out, and gone
+            with pytest.raises(ProblemError) as caught:
+                peer.trickle("a=ice-ufrag:fresh\r\na=ice-pwd:0123456789012345678901\r\n")
+            assert caught.value.problem.code == ProblemCode.SESSION_NOT_FOUND
+            await asyncio.wait_for(task, PATIENCE)
+    assert_nothing_stays(stage, observer)
+
+
 async def test_many_viewers_share_one_port(stage: Stage, clip: list[Chunk]) -> None:
     clients = [RTCPeerConnection(RTCConfiguration(iceServers=[])) for _ in range(3)]
     observers = [Observer() for _ in clients]
@@ -454,3 +494,29 @@ def test_liveness(check: float, rtcp: float, gone: bool) -> None:
     outcome = liveness(100, check, rtcp, Timings(silence=10, consent=30))
     assert (outcome is not None) is gone
     assert outcome is None or outcome.reason is EndReason.SOCKET_LOST
+
+
+MINUTE = Timings(silence=9, consent=30, late=2)
+
+
+@pytest.mark.parametrize(("standstill", "gone_after"), [(0.0, 10), (1.9, 8), (60.0, 8), (3600.0, 8)])
+def test_a_standstill_counts_for_two_seconds_at_most(standstill: float, gone_after: int) -> None:
+    vigil = Vigil(100.0, 100.0)
+    looks = [vigil.look(100.0 + standstill + second, 100.0, 100.0, MINUTE) for second in range(12)]
+    assert [outcome is not None for outcome in looks].index(True) == gone_after
+
+
+def test_signs_of_life_count_from_when_they_were_given() -> None:
+    vigil = Vigil(100.0, 99.0)
+    for second in range(1, 61):
+        assert vigil.look(100.0 + second, 99.0 + second, 99.5 + second, MINUTE) is None
+    # The last one was half a second before the last look, and nobody looked meanwhile.
+    assert vigil.look(1000.0, 159.0, 159.5, MINUTE) is None
+    looks = [vigil.look(1000.0 + second, 159.0, 159.5, MINUTE) is not None for second in range(1, 9)]
+    assert looks.index(True) == 6
+
+
+def test_reports_do_not_replace_checks() -> None:
+    vigil = Vigil(0.0, 0.0)
+    looks = [vigil.look(float(second), 0.0, float(second), MINUTE) is not None for second in range(1, 33)]
+    assert looks.index(True) == 30

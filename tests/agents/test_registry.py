@@ -29,7 +29,7 @@ from sightline_model.camera import Source, TestPatternSource
 from sightline_model.problems import Problem, ProblemCode
 from sightline_model.reasons import EndReason, SourceReason
 from sightline_model.session import SessionPhase, SessionRole, Transport
-from tests.helpers.virtual_time import run, settle
+from tests.helpers.virtual_time import VirtualLoop, run, settle
 
 FORMAT = MediaFormat(VideoFormat("H264", "42c01e", 640, 360))
 
@@ -372,6 +372,24 @@ def test_a_silent_peer_is_given_up_and_a_living_one_is_not() -> None:
         for _ in range(60):
             await asyncio.sleep(1)
             world.peers[1].observer.alive()
+        assert world.end("s-dead").end_reason is EndReason.ACK_TIMEOUT
+        assert world.registry.viewers == 1
+
+    story(scenario)
+
+
+@pytest.mark.parametrize("heard_after", [0.0, 1.5])
+def test_a_process_that_stood_still_gives_up_nobody_who_is_heard_soon(heard_after: float) -> None:
+    async def scenario(world: World) -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        await world.open("s-dead")
+        await world.open("s-live")
+        await asyncio.sleep(1)
+        # What lies in the sockets is read before any timer is looked at, or a little later where there is much of it.
+        loop.stand_still(60)
+        loop.call_later(heard_after, world.peers[1].observer.alive)
+        await asyncio.sleep(3)
         assert world.end("s-dead").end_reason is EndReason.ACK_TIMEOUT
         assert world.registry.viewers == 1
 

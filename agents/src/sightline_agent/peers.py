@@ -20,8 +20,9 @@ from typing import Any
 import structlog
 
 from sightline_agent.attachment import Attachment
+from sightline_agent.errors import ProblemError
 from sightline_agent.listener import Listener
-from sightline_agent.liveness import Outcome, Timings, liveness
+from sightline_agent.liveness import Outcome, Timings, Vigil
 from sightline_agent.media.frames import CLOCK_RATE
 from sightline_agent.observer import Observer
 from sightline_agent.reports import Moment, Schedule, sender_report
@@ -43,6 +44,7 @@ from sightline_agent.transport.mux import UdpMux
 from sightline_agent.transport.srtp import SrtpError
 from sightline_agent.viewerstats import Audience, Family, Reception, family_of
 from sightline_model.agent import SessionStats
+from sightline_model.problems import Problem, ProblemCode
 from sightline_model.reasons import EndReason
 
 log = structlog.get_logger(__name__)
@@ -129,7 +131,10 @@ class Peer:
         )
 
     def trickle(self, fragment: str) -> str | None:
-        """Take a trickle-ice-sdpfrag. A new ufrag is an ICE restart and is answered; candidates need no answer."""
+        """Take a trickle-ice-sdpfrag. A new ufrag is an ICE restart and is answered; candidates need no answer.
+        ProblemError session-not-found once it is over: its place on the mux is given back, or about to be."""
+        if self._end.done():
+            raise ProblemError(Problem(code=ProblemCode.SESSION_NOT_FOUND))
         parsed = parse_fragment(fragment)
         negotiated = self._negotiated
         if negotiated is None:
@@ -266,7 +271,8 @@ class Peer:
         """What is done from now on at its times."""
         each, timings = self._factory.rounds.each, self._factory.timings
         self._checked = self._endpoint.last_check
-        turns = [each(timings.watch, self._watch, self._fail)]
+        vigil = Vigil(self._factory.clock(), self._checked)
+        turns = [each(timings.watch, partial(self._watch, vigil), self._fail)]
         if self._listener is not None:
             self._schedule.begin()
             turns.append(each(timings.sound, partial(self._begin_sound, self._listener, viewer), self._fail))
@@ -276,7 +282,7 @@ class Peer:
         """The viewer may have roamed since its pictures began."""
         listener.begin(replace(viewer, address=self._endpoint.address or viewer.address))
 
-    def _watch(self) -> float | None:
+    def _watch(self, vigil: Vigil) -> float | None:
         """Notice that nobody is there any more. Checks count as a sign of life too: without media no reports come."""
         factory = self._factory
         self._hear()
@@ -284,7 +290,7 @@ class Peer:
         if checked > self._checked:
             self._checked = checked
             self._observer.alive()
-        gone = liveness(factory.clock(), checked, self._last_rtcp, factory.timings)
+        gone = vigil.look(factory.clock(), checked, self._last_rtcp, factory.timings)
         if gone is not None:
             self._finish(gone)
             return None

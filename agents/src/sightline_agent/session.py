@@ -31,6 +31,8 @@ _ACK_EVERY_SECONDS = 5.0
 """With the silence below this leaves the peer its 10 s to notice; each costs a turn of the session."""
 _SILENCE_SECONDS = 15.0
 """The peer itself notices silence earlier; this holds if it should not."""
+_LATE_SECONDS = 2.0
+"""A deadline that is noticed so late: the process stood still, and what came meanwhile is still to be read."""
 _ANSWER_MARGIN_SECONDS = 3.0
 _CLOSE_SECONDS = 2.0
 _INBOX = 64
@@ -212,14 +214,19 @@ class Session:
 
     async def _turn(self) -> None:
         deadline = self._state.next_deadline()
+        message = await self._next(deadline)
+        if message is None and deadline is not None and self._now() - deadline > _LATE_SECONDS:
+            message = await self._next(self._now() + _LATE_SECONDS)
+        await self._apply(message)
+
+    async def _next(self, deadline: float | None) -> Message | None:
+        """The next message; None when there is none by then."""
         delay = None if deadline is None else max(deadline - self._now(), 0.0)
-        message: Message | None = None
         try:
             async with asyncio.timeout(delay):
-                message = await self._inbox.get()
+                return await self._inbox.get()
         except TimeoutError:
-            pass
-        await self._apply(message)
+            return None if self._inbox.empty() else self._inbox.get_nowait()
 
     async def _apply(self, message: Message | None) -> None:
         now = self._now()

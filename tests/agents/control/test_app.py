@@ -10,7 +10,9 @@ from typing import Any
 
 import httpx2
 import pytest
+import structlog
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -76,6 +78,7 @@ class World:
     events: EventHub
     client: httpx2.AsyncClient
     authenticator: Authenticator
+    app: Starlette
 
 
 def no_peer(sid: str, place: Attachment, observer: Observer) -> Peer:
@@ -109,7 +112,7 @@ async def world(standalone: bool = False, peer: str = "127.0.0.1") -> AsyncItera
     transport = httpx2.ASGITransport(app, client=(peer, 1))
     running = asyncio.create_task(renditions.run())
     async with httpx2.AsyncClient(transport=transport, base_url="http://localhost:8080") as client:
-        yield World(agent, events, client, authenticator)
+        yield World(agent, events, client, authenticator, app)
     running.cancel()
     await asyncio.wait({running})
 
@@ -288,3 +291,48 @@ async def test_standalone_serves_local_programs_only(peer: str, host: str, statu
         response = await one.client.get("/who", headers={"Host": host})
         assert response.status_code == status
         assert (await one.client.get("/v1/status", headers={"Host": host})).status_code == status
+
+
+@pytest.mark.parametrize("gone_after", [0, 1])
+async def test_who_asks_for_events_and_hangs_up_at_once_leaves_no_subscriber(gone_after: int) -> None:
+    async with world() as one:
+        headers = [(b"host", b"localhost"), (b"authorization", f"Bearer {token()}".encode())]
+        scope = {"type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1"}
+        asked = {"method": "GET", "path": "/v1/events", "query_string": b"", "headers": headers}
+        sent: list[Any] = []
+        gone = asyncio.Event()
+
+        async def receive() -> dict[str, Any]:
+            if gone_after:
+                await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+            if len(sent) > gone_after:
+                gone.set()
+            await asyncio.sleep(0)
+
+        await one.app({**scope, **asked, "client": ("127.0.0.1", 1)}, receive, send)
+        assert one.events.subscribers == 0
+
+
+async def test_who_hangs_up_in_the_middle_of_a_body_is_no_bug() -> None:
+    async with world(standalone=True) as one:
+        headers = [(b"host", b"localhost"), (b"content-length", b"100"), (b"content-type", b"application/json")]
+        scope = {"type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1"}
+        asked = {"method": "PUT", "path": "/v1/config", "query_string": b"", "headers": headers}
+        beginning: dict[str, Any] = {"type": "http.request", "body": b"{", "more_body": True}
+        messages = [{"type": "http.disconnect"}, beginning]
+        sent: list[Any] = []
+
+        async def receive() -> dict[str, Any]:
+            return messages.pop()
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        with structlog.testing.capture_logs() as logs:
+            await one.app({**scope, **asked, "client": ("127.0.0.1", 1)}, receive, send)
+        assert logs == []
+        assert sent[0]["status"] == 499

@@ -85,6 +85,14 @@ def test_a_camera_that_restarts_its_numbers_goes_on() -> None:
     assert order(Reorderer(), [10, 30_000, 30_001]) == [(10, False), (30_000, True), (30_001, False)]
 
 
+@pytest.mark.parametrize("sequence", [8, 9, 10, 12, 13, 30_000])
+def test_another_stream_numbers_its_packets_for_itself(sequence: int) -> None:
+    reorderer = Reorderer()
+    order(reorderer, [10, 12])
+    found = [reorderer.push(packet(sequence + n)._replace(ssrc=99)) for n in range(2)]
+    assert [(ready.sequence, gap) for one in found for ready, gap in one] == [(sequence, True), (sequence + 1, False)]
+
+
 @given(st.integers(0, 65535), st.permutations(range(12)))
 def test_any_order_within_the_window_is_repaired(start: int, places: list[int]) -> None:
     reorderer = Reorderer(window=16)

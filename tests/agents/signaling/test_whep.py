@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
-from sightline_agent.control.problems import on_http_exception, on_problem
+from sightline_agent.control.problems import on_disconnect, on_http_exception, on_problem
 from sightline_agent.errors import ProblemError
 from sightline_agent.signaling.offer import offer_routes
 from sightline_agent.signaling.sdp import MAX_SDP_BYTES
@@ -118,7 +118,11 @@ class Agent:
                 *whep_routes(self.sessions, self.authenticate),
                 *offer_routes(self.sessions, self.authenticate),
             ],
-            exception_handlers={ProblemError: on_problem, HTTPException: on_http_exception},
+            exception_handlers={
+                ProblemError: on_problem,
+                HTTPException: on_http_exception,
+                ClientDisconnect: on_disconnect,
+            },
         )
         self.hang_up = asyncio.Event()
 

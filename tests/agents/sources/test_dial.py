@@ -9,10 +9,12 @@ import pytest
 
 from sightline_agent.sources import dial as module
 from sightline_agent.sources.base import SourceError
-from sightline_agent.sources.dial import dial
+from sightline_agent.sources.dial import dial, hang_up
+from sightline_agent.sources.rtsp.client import connect
 from sightline_model.reasons import SourceReason
 from tests.helpers.certificates import write_certificate
 from tests.helpers.listening import listening
+from tests.helpers.two_addresses import two_addresses
 
 HOST = "127.0.0.1"
 
@@ -38,6 +40,54 @@ async def test_a_connection() -> None:
         writer.write(b"hello")
         assert await reader.read() == b"hello"
         writer.close()
+
+
+async def test_an_address_that_never_answers_does_not_keep_us_from_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with listening(echo) as port:
+        with two_addresses(monkeypatch, port) as name:
+            reader, writer = await dial(name, port, "the server", encrypted=False)
+        writer.write(b"hello")
+        assert await reader.read() == b"hello"
+        writer.close()
+
+
+async def test_nor_from_the_next_address_of_a_camera(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with listening(echo) as port:
+        with two_addresses(monkeypatch, port) as name:
+            connection = await connect(f"rtsp://{name}:{port}/stream", None, None)
+        assert connection.addresses == (HOST, HOST)
+        connection.close()
+        await asyncio.sleep(0)
+
+
+async def test_who_does_not_read_keeps_no_connection_open() -> None:
+    async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            writer.transport.abort()
+
+    async with listening(deaf) as port:
+        _, writer = await dial(HOST, port, "the server", encrypted=False)
+        writer.write(bytes(32 << 20))
+        assert writer.transport.get_write_buffer_size()
+        hang_up(writer.transport)
+        await asyncio.wait_for(writer.wait_closed(), 20)
+        assert writer.get_extra_info("socket").fileno() == -1
+
+
+async def test_what_was_written_goes_out_before_the_end() -> None:
+    heard = asyncio.get_running_loop().create_future()
+
+    async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.set_result(len(await reader.read(-1)))
+        writer.close()
+
+    async with listening(hear) as port:
+        _, writer = await dial(HOST, port, "the server", encrypted=False)
+        writer.write(bytes(8 << 20))
+        hang_up(writer.transport, 60.0)
+        assert await heard == 8 << 20
 
 
 async def test_nobody_listens() -> None:

@@ -182,6 +182,19 @@ async def test_a_live_stream_that_counts_anew_goes_on(tmp_path: Path) -> None:
     assert recorder.steps == {STEP}
 
 
+async def test_a_playlist_that_is_older_than_the_one_before_repeats_nothing(tmp_path: Path) -> None:
+    def window(asked: int) -> range:
+        moved = asked - 3 if asked % 3 == 2 else asked  # the third server is three segments behind
+        return range(100 + moved, 106 + moved)
+
+    recorder = Recorder(48)
+    async with serve(live(segments(tmp_path), window)) as server:
+        await record(source(server), recorder)
+        fetched = [asked.path for asked in server.asked if asked.path.endswith(".ts")]
+    assert fetched[:7] == [f"/live{number}.ts" for number in range(103, 110)]
+    assert recorder.steps == {STEP}
+
+
 def low_latency(found: dict[str, bytes], parts: int) -> Answer:
     """Segments of two parts, each a tenth of a second; one more part each time that the playlist is asked for."""
     plain, there = files(found), [3]

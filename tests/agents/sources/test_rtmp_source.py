@@ -1,6 +1,7 @@
 """The RTMP source against a server in this loop, and that server against FFmpeg's client."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -14,6 +15,7 @@ from sightline_agent.sources.rtmp.chunks import Message
 from sightline_agent.sources.rtmp.source import RtmpSource, address
 from sightline_model.camera import RtmpSource as RtmpSpec
 from sightline_model.reasons import SourceReason
+from tests.helpers.listening import listening
 from tests.helpers.recording import HEIGHT, WIDTH, Recorder, clip, decode, failing, record
 from tests.helpers.rtmp_server import Habits, RtmpServer, from_flv, serve
 
@@ -116,6 +118,35 @@ async def test_what_is_told_when_it_fails(habits: Habits, reason: SourceReason) 
     assert error.reason is reason, str(error)
     assert SECRET not in str(error)
     assert "127.0.0.1" not in str(error)
+
+
+async def receive_until(connection: client.Connection, enough: Callable[[], bool]) -> None:
+    while not enough():
+        await connection.receive()
+
+
+async def test_a_server_that_asks_and_asks_but_reads_no_answer_is_given_up() -> None:
+    asked = 0
+
+    async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        await reader.readexactly(1 + 1536)
+        writer.write(bytes((3,)) + bytes(2 * 1536))
+        ping = chunks.write(Message(chunks.USER_CONTROL, 0, 0, bytes((0, 6, 0, 0, 0, 0))), 2)
+        try:
+            while True:
+                writer.write(ping * 1000)
+                asked += 1000
+                await writer.drain()
+        finally:
+            writer.transport.abort()
+
+    async with listening(ask) as port:
+        connection = await client.connect(client.target(f"rtmp://127.0.0.1:{port}/live/{SECRET}"))
+        with pytest.raises(SourceError, match="does not read the answers"):
+            await receive_until(connection, lambda: asked > 2_000_000)
+        connection.close()
+        await asyncio.sleep(0)
 
 
 async def test_nobody_there() -> None:

@@ -5,6 +5,7 @@ import socket
 
 import pytest
 
+from sightline_agent.media.frames import Chunk
 from sightline_agent.media.h264 import reassemble
 from sightline_agent.sources.base import SourceError
 from sightline_agent.sources.rtsp.source import RtspSource
@@ -29,6 +30,22 @@ def asked(camera: RtspServer) -> list[str]:
 def numbers(recorder: Recorder) -> list[int]:
     """The frames' numbers by their timestamps, in the order in which they went on."""
     return [(chunk.timestamp - 1000) * 25 // 90_000 for chunk in recorder.chunks]
+
+
+@pytest.mark.parametrize("transport", [TCP, UDP])
+def test_a_sink_that_fails_ends_the_source(transport: RtspTransport) -> None:
+    class Broken(Recorder):
+        def write(self, chunk: Chunk) -> None:
+            super().write(chunk)
+            raise ZeroDivisionError
+
+    async def scenario(camera: RtspServer) -> None:
+        recorder = Broken()
+        with pytest.raises(ZeroDivisionError):
+            await RtspSource(RtspSpec(url=camera.url, transport=transport), None).run(recorder)
+        assert len(recorder.chunks) == 1
+
+    on_camera(Habits(), scenario)
 
 
 @pytest.mark.parametrize("host", HOSTS)

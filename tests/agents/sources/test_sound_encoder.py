@@ -98,6 +98,35 @@ async def test_a_process_that_dies_is_started_again(monkeypatch: pytest.MonkeyPa
     assert running.cancelled()
 
 
+async def test_one_that_hangs_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sightline_agent.sources.sound.process._FIRST_PAUSE", 0.0)
+    monkeypatch.setattr("sightline_agent.sources.sound.process._GOODBYE_SECONDS", 0.0)
+    monkeypatch.setattr("sightline_agent.sources.sound.process._HUNG_SECONDS", 0.05)
+    program = "import time; print('+', end='', flush=True); time.sleep(600)"
+    process = OpusProcess(Coding("aac", 8000, 1), Hearer(), None, [sys.executable, "-I", "-c", program])
+    running = asyncio.create_task(process.run())
+    async with asyncio.timeout(60):
+        while process.starts < 3:
+            process.push(bytes(1000), 0)
+            await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.wait({running})
+    assert process.dropped[Drop.TOO_SLOW]
+
+
+async def test_one_that_never_begins_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_FIRST_PAUSE", "_START_SECONDS", "_GOODBYE_SECONDS"):
+        monkeypatch.setattr(f"sightline_agent.sources.sound.process.{name}", 0.0)
+    command = [sys.executable, "-I", "-c", "import time; time.sleep(600)"]
+    process = OpusProcess(Coding("aac", 8000, 1), Hearer(), None, command)
+    running = asyncio.create_task(process.run())
+    async with asyncio.timeout(60):
+        while process.starts < 3:
+            await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.wait({running})
+
+
 async def test_one_that_hangs_is_ended_and_its_queue_is_bounded(tmp_path: Path) -> None:
     program = "import time; print('+', end='', flush=True); time.sleep(600)"
     process = OpusProcess(Coding("aac", 8000, 1), Hearer(), None, [sys.executable, "-I", "-c", program])

@@ -1,6 +1,7 @@
 """Sources that run in a thread: the test pattern and clips, made and read with FFmpeg's libraries."""
 
 import asyncio
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,33 @@ async def test_the_test_pattern_can_be_decoded() -> None:
     assert all(len(payload) <= MAX_PAYLOAD for chunk in chunks for payload in chunk.payloads)
     assert {chunk.timestamp % 1500 for chunk in chunks} == {0}
     assert decode(chunks) == [(320, 240)] * len(chunks)
+
+
+async def test_the_test_pattern_goes_on_after_half_a_day() -> None:
+    """When timestamps of 32 bits begin anew, after 13 hours, 15 minutes and 22 seconds."""
+    later = 0.0
+    source = TestPattern(TestPatternSpec(width=64, height=64, fps=60), clock=lambda: time.monotonic() + later)
+    recorder = Recorder(20, enough_sounds=20)
+
+    def on_chunk(number: int) -> None:
+        nonlocal later
+        later = 50_000.0 if number >= 5 else 0.0
+
+    recorder.on_chunk = on_chunk
+    await record(source, recorder)
+    assert all(0 <= stamp < 1 << 32 for stamp in recorder.stamps)
+    assert any(stamp // 90_000 == 50_000 * 90_000 % (1 << 32) // 90_000 for stamp in recorder.stamps)
+
+
+@pytest.mark.parametrize("method", ["start", "write"])
+async def test_a_sink_that_fails_ends_the_source(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    def fail(sink: Recorder, what: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Recorder, method, fail)
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.wait_for(TestPattern(TestPatternSpec(width=64, height=64)).run(Recorder(1)), 30)
+    await thread_ends("test-pattern")
 
 
 async def test_a_key_frame_is_made_on_request() -> None:

@@ -479,7 +479,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=3 * settings().max_examples)
 @given(steps, st.integers(0, 40), st.integers(0, 1 << 15), st.sampled_from([50, 400, 8192]))
 def test_numbers_only_grow_and_the_stream_stays_in_order(
     make: Make, todo: list[tuple[object, ...]], join_at: int, start: int, ring: int

@@ -413,7 +413,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=2 * settings().max_examples)
 @given(steps, st.booleans(), st.integers(65520, 65540).map(lambda n: n & 0xFFFF))
 def test_no_index_ever_encrypts_two_packets(make: Make, todo: list[tuple[object, ...]], rtx: bool, start: int) -> None:
     """Whatever the socket and the viewer do: one (SSRC, sequence number) stands for one plaintext only."""

@@ -14,14 +14,15 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
 
 from sightline_agent.bodies import read_body
 from sightline_agent.control.auth import Authenticator
-from sightline_agent.control.events import EventHub, TooManySubscribersError
-from sightline_agent.control.problems import BugMiddleware, on_http_exception, on_problem
+from sightline_agent.control.events import EventHub, Subscription, TooManySubscribersError
+from sightline_agent.control.problems import BugMiddleware, on_disconnect, on_http_exception, on_problem
 from sightline_agent.control.status import Agent
 from sightline_agent.errors import ProblemError
 from sightline_agent.spare import Spare
@@ -76,8 +77,7 @@ class Control:
         except TooManySubscribersError:
             problem = Problem(code=ProblemCode.TOO_MANY_REQUESTS, detail="too many event streams are open")
             raise ProblemError(problem) from None
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingResponse(subscription.stream(), headers=headers, media_type="text/event-stream")
+        return _Events(subscription)
 
     async def configure(self, request: Request) -> Response:
         """Put another configuration of the same camera in force, or a spare's first."""
@@ -147,6 +147,22 @@ class Control:
         return Response(body, headers={"Cache-Control": "no-store"}, media_type="application/json")
 
 
+class _Events(StreamingResponse):
+    """A subscription's stream. Who hangs up at once is gone before the stream has begun, and so before anything in it
+    could end the subscription."""
+
+    def __init__(self, subscription: Subscription) -> None:
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(subscription.stream(), headers=headers, media_type="text/event-stream")
+        self._subscription = subscription
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._subscription.close()
+
+
 def build_app(control: Control, signaling: Sequence[BaseRoute], allowed_origins: Sequence[str] = ()) -> Starlette:
     """The whole application; browsers of `allowed_origins` may call it from their pages."""
     middleware = [Middleware(BugMiddleware)]
@@ -163,7 +179,11 @@ def build_app(control: Control, signaling: Sequence[BaseRoute], allowed_origins:
     return Starlette(
         routes=[*control.routes(), *signaling],
         middleware=middleware,
-        exception_handlers={ProblemError: on_problem, HTTPException: on_http_exception},
+        exception_handlers={
+            ProblemError: on_problem,
+            HTTPException: on_http_exception,
+            ClientDisconnect: on_disconnect,
+        },
     )
 
 

@@ -7,7 +7,7 @@ import secrets
 
 import structlog
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -16,6 +16,8 @@ from sightline_model.problems import MEDIA_TYPE, Problem, ProblemCode
 
 _log = structlog.get_logger(__name__)
 
+_CLIENT_GONE = 499
+"""Nobody reads this answer; access logs know the number."""
 _CODE_OF_STATUS = {
     400: ProblemCode.INVALID_REQUEST,
     404: ProblemCode.NOT_FOUND,
@@ -42,6 +44,13 @@ async def on_problem(request: Request, error: Exception) -> Response:
     if not isinstance(error, ProblemError):
         raise error
     return problem_response(error.problem)
+
+
+async def on_disconnect(request: Request, error: Exception) -> Response:
+    """ClientDisconnect: whoever asked has hung up, in the middle of a body or while it was parked."""
+    if not isinstance(error, ClientDisconnect):
+        raise error
+    return Response(status_code=_CLIENT_GONE)
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:

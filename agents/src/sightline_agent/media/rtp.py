@@ -4,7 +4,7 @@ Pure. `parse` gives the payload of one packet; `Reorderer` puts packets in order
 that what follows may rely on consecutive sequence numbers and sees a loss as a loss.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from struct import Struct
 from typing import NamedTuple
 
@@ -102,15 +102,20 @@ def ahead(sequence: int, expected: int) -> int:
 class Reorderer:
     """Delivers packets in order; waits for a missing one until `window` later ones have come, or `give_up`.
 
-    `lost` counts packets given up, `late` those that came twice or after they had been given up. A jump
-    further than `jump` in either direction (the camera restarted its numbering) begins anew.
+    `lost` counts packets given up, `late` those that came twice or after they had been given up. Another SSRC, which
+    numbers its packets for itself, and a jump further than `jump` in either direction (the camera restarted its
+    numbering) begin anew.
     """
 
-    def __init__(self, window: int = 16, jump: int = 1000) -> None:
+    def __init__(self, window: int = 16, jump: int = 1000, clock: Callable[[], float] = lambda: 0.0) -> None:
+        """`clock`: any seconds, for `since`."""
         self._window = window
         self._jump = jump
+        self._clock = clock
         self._expected: int | None = None
-        self._waiting: dict[int, RtpPacket] = {}
+        self._ssrc = 0
+        self._waiting: dict[int, tuple[RtpPacket, float]] = {}
+        """In the order in which they came, with the time."""
         self.lost = 0
         self.late = 0
 
@@ -119,6 +124,12 @@ class Reorderer:
         """True while packets are held back for one that is missing."""
         return bool(self._waiting)
 
+    @property
+    def since(self) -> float | None:
+        """Since when the packet that is missing now is waited for. What waits came after it, and what waited for one
+        that was missing before has gone on: so the eldest that waits tells."""
+        return next(iter(self._waiting.values()))[1] if self._waiting else None
+
     def give_up(self) -> list[tuple[RtpPacket, bool]]:
         """The missing packet has been waited for long enough: what comes after it, up to the next one missing."""
         return self._skip() if self._waiting else []
@@ -126,8 +137,10 @@ class Reorderer:
     def push(self, packet: RtpPacket) -> list[tuple[RtpPacket, bool]]:
         """Packets now in order; True beside one before which something is missing."""
         if self._expected is None:
-            self._expected = packet.sequence
+            self._expected, self._ssrc = packet.sequence, packet.ssrc
         distance = ahead(packet.sequence, self._expected)
+        if packet.ssrc != self._ssrc:
+            distance, self._ssrc = self._jump + 1, packet.ssrc
         if distance == 0 and not self._waiting:  # the everyday case
             self._expected = (packet.sequence + 1) % _SEQUENCE_MODULUS
             return [(packet, False)]
@@ -138,7 +151,7 @@ class Reorderer:
         if distance < 0 or packet.sequence in self._waiting:
             self.late += 1
             return []
-        self._waiting[packet.sequence] = packet
+        self._waiting[packet.sequence] = packet, self._clock()
         ready = self._run()
         if len(self._waiting) > self._window:
             ready += self._skip()
@@ -154,7 +167,7 @@ class Reorderer:
     def _run(self) -> list[tuple[RtpPacket, bool]]:
         ready = []
         while self._expected in self._waiting:
-            ready.append((self._waiting.pop(self._expected), False))
+            ready.append((self._waiting.pop(self._expected)[0], False))
             self._expected = (self._expected + 1) % _SEQUENCE_MODULUS
         return ready
 

@@ -2,12 +2,19 @@
 
 A camera that is connected to again starts at a random timestamp. A player that saw time jump backwards would
 wait for hours, so each new run is shifted to begin where the last one ended plus the time that passed
-between. Pure.
+between. A camera that begins to count anew in the middle of a run (its encoder was started again, its clock was set) is
+treated alike. Pure.
 """
 
 from sightline_agent.media.frames import CLOCK_RATE, Chunk
 
 _MODULUS = 1 << 32
+_HALF = _MODULUS // 2
+_BACK_SECONDS = 2.0
+"""B-frames go back by less."""
+_DRIFT_SECONDS = 10.0
+"""From one chunk to the next time passes as it does here, but for what waited on the way: sources end sooner than that
+when nothing comes."""
 
 
 class Timeline:
@@ -29,7 +36,7 @@ class Timeline:
 
     def place(self, chunk: Chunk, now: float) -> Chunk:
         """The chunk on the common line; `now` is any monotonic clock in seconds."""
-        if self._shift is None:
+        if self._shift is None or self._is_another_clock(chunk.timestamp, self._shift, now):
             begin = chunk.timestamp
             if self._last_at is not None:
                 # At least one tick: two frames never share a timestamp.
@@ -40,3 +47,9 @@ class Timeline:
         if not self._shift:
             return chunk
         return Chunk(chunk.payloads, timestamp, chunk.last, chunk.key)
+
+    def _is_another_clock(self, timestamp: int, shift: int, now: float) -> bool:
+        if self._last_at is None:
+            return False
+        step = ((timestamp + shift - self._last + _HALF) % _MODULUS - _HALF) / self._clock_rate
+        return step < -_BACK_SECONDS or abs(step - (now - self._last_at)) > _DRIFT_SECONDS

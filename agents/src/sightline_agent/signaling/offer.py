@@ -7,12 +7,11 @@ The session ends with the peer connection, or by DELETE /whep/{sessionId}.
 
 import json
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from sightline_agent.signaling.requests import (
-    CLIENT_GONE,
     Authenticate,
     problem,
     read_text,
@@ -37,10 +36,7 @@ def offer_routes(sessions: Sessions, authenticate: Authenticate) -> list[BaseRou
         claims = authenticate(request)
         require_type(request, JSON_TYPE)
         sdp = parse_body(await read_text(request, MAX_BODY_BYTES))
-        try:
-            opened = await watch(request, sessions, claims, sdp)
-        except ClientDisconnect:
-            return Response(status_code=CLIENT_GONE)
+        opened = await watch(request, sessions, claims, sdp)
         body = {"sdp": opened.answer, "type": "answer", "sessionId": opened.sid}
         return JSONResponse(body, headers={"Cache-Control": "no-store"})
 

@@ -18,8 +18,6 @@ from sightline_model.problems import Problem, ProblemCode
 from sightline_model.session import SessionRole, Transport
 
 _MAX_CLIENT = 256
-CLIENT_GONE = 499
-"""Nobody reads this answer; access logs know the number."""
 
 
 class Claims(Protocol):

@@ -11,14 +11,13 @@ players send none. Location is a path; the front door, which sends the Location 
 is the application's matter.
 """
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from sightline_agent.errors import ProblemError
 from sightline_agent.signaling.layers import layer_routes, link
 from sightline_agent.signaling.requests import (
-    CLIENT_GONE,
     Authenticate,
     problem,
     read_text,
@@ -77,10 +76,7 @@ class _Whep:
         claims = self._authenticate(request)
         require_type(request, SDP_TYPE)
         offer = await read_text(request)
-        try:
-            opened = await watch(request, self._sessions, claims, offer)
-        except ClientDisconnect:
-            return Response(status_code=CLIENT_GONE)
+        opened = await watch(request, self._sessions, claims, offer)
         headers = {
             "Location": f"/whep/{opened.sid}",
             "ETag": f'"{opened.etag}"',

@@ -14,7 +14,7 @@ from urllib.parse import quote, urljoin, urlsplit
 import h11
 
 from sightline_agent.sources.base import SourceError
-from sightline_agent.sources.dial import dial
+from sightline_agent.sources.dial import dial, hang_up
 from sightline_model.reasons import SourceReason
 
 _READ_BYTES = 64 * 1024
@@ -101,7 +101,7 @@ async def _once(request: Request) -> Response:
         text = f"the connection to {request.it} was closed by the other side"
         raise SourceError(SourceReason.UNREACHABLE, text) from None
     finally:
-        writer.close()
+        hang_up(writer.transport)
 
 
 async def _exchange(request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Response:

@@ -14,17 +14,18 @@ Push = Callable[[RtpPacket, bool], None]
 
 
 class OrderedPackets:
-    """Hands packets to `push` in order; after `patience` seconds without the missing one it goes on without it.
+    """Hands packets to `push` in order; after `patience` seconds without the missing one it goes on without it. Each
+    that is missing has its own patience: on a link that loses many there is always one that is waited for.
 
     `deliver` is called with the loop's time when packets went on because the patience was over, and only then.
     """
 
     def __init__(self, window: int, patience: float, push: Push, deliver: Callable[[float], None]) -> None:
-        self._reorderer = Reorderer(window)
+        self._loop = asyncio.get_running_loop()
+        self._reorderer = Reorderer(window, clock=self._loop.time)
         self._seconds = patience
         self._push = push
         self._deliver = deliver
-        self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -52,10 +53,12 @@ class OrderedPackets:
 
     def settle(self) -> None:
         """Start to wait for what is missing, or stop when nothing is."""
-        if self._reorderer.waiting and self._timer is None:
-            self._timer = self._loop.call_later(self._seconds, self._go_on)
-        elif not self._reorderer.waiting:
+        since = self._reorderer.since
+        if since is None:
             self.close()
+        elif self._timer is None or self._timer.when() != since + self._seconds:
+            self.close()
+            self._timer = self._loop.call_at(since + self._seconds, self._go_on)
 
     def close(self) -> None:
         """Wait for nothing more."""
@@ -64,11 +67,15 @@ class OrderedPackets:
             self._timer = None
 
     def _go_on(self) -> None:
-        """The missing packet does not come any more."""
+        """The missing packet does not come any more, nor do others that are waited for as long."""
         self._timer = None
-        self._hand_on(self._reorderer.give_up())
+        now = self._loop.time()
+        first = True
+        while (since := self._reorderer.since) is not None and (first or now >= since + self._seconds):
+            self._hand_on(self._reorderer.give_up())
+            first = False
         self.settle()
-        self._deliver(self._loop.time())
+        self._deliver(now)
 
     def _hand_on(self, packets: list[tuple[RtpPacket, bool]]) -> None:
         for packet, gap in packets:

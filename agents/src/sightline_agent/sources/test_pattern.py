@@ -24,6 +24,7 @@ from sightline_model.camera import TestPatternSource as TestPatternSpec
 from sightline_model.reasons import SourceReason
 
 _LATE_SECONDS = 1.0
+_TIMESTAMPS = 1 << 32
 _WHITE, _BLACK = 235, 16
 _SHAPE_OF_CLOCK = "00:00:00.000 #000000"
 
@@ -67,7 +68,7 @@ class TestPattern:
             self._key_frame_wanted.clear()
             for nal in h264.split_annex_b(painter.paint(number, wall + timedelta(seconds=number / fps), key)):
                 for payload in h264.fragment(nal):
-                    assembler.push(payload, number * CLOCK_RATE // fps, marker=False)
+                    assembler.push(payload, number * CLOCK_RATE // fps % _TIMESTAMPS, marker=False)
             if not started:
                 started = True
                 emitter.start(MediaFormat(assembler.format, OPUS if beeps is not None else None))
@@ -127,7 +128,7 @@ class _Beeps:
         while tone.due <= seconds:
             self._emitter.wait(self._wait(tone.due))
             for packet, at in tone.packets():
-                picture = at * CLOCK_RATE // OPUS_RATE % (1 << 32)
+                picture = at * CLOCK_RATE // OPUS_RATE % _TIMESTAMPS
                 self._emitter.write_audio(sound.chunk(packet, at), picture)
 
 

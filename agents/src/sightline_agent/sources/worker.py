@@ -3,7 +3,7 @@
 The thread calls `Emitter.start` and `Emitter.write`; both hand over to the event loop. At most `_IN_FLIGHT`
 chunks are on their way: a thread that is faster waits, so nothing grows. When `run_in_thread` is cancelled
 the thread is told (`Emitter.stopped`, or `StoppedError` out of the next call), given a moment, and abandoned with
-a warning if it hangs in a library.
+a warning if it hangs in a library. What the sink raises ends the run, too.
 """
 
 import asyncio
@@ -35,10 +35,12 @@ class Emitter:
         self._sink = sink
         self._stop = threading.Event()
         self._free = threading.Semaphore(_IN_FLIGHT)
+        self.refused: Exception | None = None
+        """What the sink has raised."""
 
     def start(self, format_: MediaFormat) -> None:
         """Tell the sink the format."""
-        self._call(self._sink.start, format_)
+        self._call(self._guarded, self._sink.start, format_)
 
     def write(self, chunk: Chunk) -> None:
         """Hand a chunk of pictures over; waits while too many are on their way."""
@@ -70,8 +72,16 @@ class Emitter:
 
     def _deliver(self, write: Callable[[Chunk], None], chunk: Chunk) -> None:
         self._free.release()
-        if not self._stop.is_set():
-            write(chunk)
+        self._guarded(write, chunk)
+
+    def _guarded(self, tell: Callable[[Any], None], what: Any) -> None:
+        if self._stop.is_set():
+            return
+        try:
+            tell(what)
+        except Exception as error:
+            self.refused = error
+            self._stop.set()
 
     def _call(self, function: Callable[..., None], *args: Any) -> None:
         if self._stop.is_set():
@@ -111,5 +121,6 @@ async def run_in_thread(name: str, work: Callable[[Emitter], None], sink: Sink) 
         if not finished:
             _log.warning("source thread abandoned", thread=name)
         raise
+    error = error or emitter.refused
     if error is not None:
         raise error

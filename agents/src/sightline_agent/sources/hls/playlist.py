@@ -88,6 +88,12 @@ class Media:
     next_place: tuple[int, int] = (0, 0)
     """What comes after all that is there."""
 
+    def overlaps(self, other: "Media") -> bool:
+        """Names a segment that the other one has under the same number: one of them is merely older. Where several
+        servers answer, not all of them know the newest."""
+        known = {(segment.place, segment.part) for segment in other.segments}
+        return any((segment.place, segment.part) in known for segment in self.segments)
+
     def entry(self, from_end: int) -> tuple[int, int]:
         """The place before the one where a viewer of the live stream begins: so many whole segments before the end, or
         at the last part with a key frame that is not too near to it."""

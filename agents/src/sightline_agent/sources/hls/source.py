@@ -112,8 +112,8 @@ class HlsSource:
                 await asyncio.sleep(media.part_seconds / 2)  # the server should have waited for the next part
             else:
                 await asyncio.sleep(max(media.target_seconds / 4, _POLL_SECONDS))
-            media = await self._again(_asking_for_the_next(url, media))
-            if media.segments and media.segments[-1].number < last[0]:
+            known, media = media, await self._again(_asking_for_the_next(url, media))
+            if media.segments and media.segments[-1].number < last[0] and not media.overlaps(known):
                 last = media.entry(_FROM_END)  # the server counts from the beginning again
 
     async def _entry(self) -> tuple[str, Media]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from sightline_agent.sources.base import SourceError
-from sightline_agent.sources.dial import dial
+from sightline_agent.sources.dial import dial, hang_up
 from sightline_agent.sources.rtmp import amf, chunks
 from sightline_agent.sources.rtmp.chunks import ChunkReader, Message
 from sightline_model.reasons import SourceReason
@@ -24,6 +24,7 @@ _VERSION = b"\3"
 _HANDSHAKE_BYTES = 1536
 _READ_BYTES = 256 * 1024
 _WINDOW = 2_500_000
+_MAX_UNREAD = 64 * 1024
 _BUFFER_MILLISECONDS = 100
 _LIVE_ELSE_RECORDED = -2.0
 _SET_BUFFER, _PING, _PONG = 3, 6, 7
@@ -141,7 +142,7 @@ class Connection:
 
     def close(self) -> None:
         """Hang up."""
-        self._writer.close()
+        hang_up(self._writer.transport)
 
     async def _result(self, transaction: float) -> list[amf.Value]:
         while True:
@@ -200,6 +201,8 @@ class Connection:
         self._writer.write(chunks.write(Message(chunks.COMMAND, 0, stream, data), 8 if stream else 3))
 
     def _control(self, kind: int, data: bytes) -> None:
+        if self._writer.transport.get_write_buffer_size() > _MAX_UNREAD:
+            raise SourceError(SourceReason.PROTOCOL_ERROR, f"{IT} asks but does not read the answers")
         self._writer.write(chunks.write(Message(kind, 0, 0, data), 2))
 
 

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from sightline_agent.sources.base import SourceError
 from sightline_agent.sources.credentials import Credentials
+from sightline_agent.sources.dial import first_that_answers, hang_up
 from sightline_agent.sources.rtsp import auth, messages
 from sightline_agent.sources.rtsp.apart import choose_apart
 from sightline_agent.sources.rtsp.inbox import Inbox
@@ -24,6 +25,7 @@ from sightline_model.reasons import SourceReason
 
 CONNECT_SECONDS = 4.0
 ANSWER_SECONDS = 4.0
+_GOODBYE_SECONDS = 1.0
 _MAX_EARLY = 4096
 """Packets that may overtake the answer to PLAY; more is no camera."""
 _MAX_EARLY_BYTES = 8 << 20
@@ -118,8 +120,8 @@ class Connection:
         return True
 
     def close(self) -> None:
-        """Hang up; what was written still goes out."""
-        self._transport.close()
+        """Hang up; what was written still goes out, unless the camera does not read."""
+        hang_up(self._transport, _GOODBYE_SECONDS)
 
     async def _call(self, method: str, url: str, headers: Headers) -> Answer:
         number = self.send(method, url, headers)
@@ -175,7 +177,7 @@ async def connect(url: str, fingerprint: str | None, credentials: Credentials | 
     context = _tls(fingerprint) if parts.scheme == "rtsps" else None
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
-            _, inbox = await asyncio.get_running_loop().create_connection(Inbox, host, port, ssl=context)
+            inbox = await first_that_answers(host, port, lambda address: _open(address, port, host, context))
     except TimeoutError:
         text = f"{shown} did not answer within {CONNECT_SECONDS:g} s"
         raise SourceError(SourceReason.UNREACHABLE, text) from None
@@ -193,6 +195,12 @@ async def connect(url: str, fingerprint: str | None, credentials: Credentials | 
     if context is not None and fingerprint is not None:
         _verify(inbox.transport, fingerprint)
     return Connection(inbox, credentials)
+
+
+async def _open(address: str, port: int, host: str, context: ssl.SSLContext | None) -> Inbox:
+    loop, name = asyncio.get_running_loop(), host if context is not None else None
+    _, inbox = await loop.create_connection(Inbox, address, port, ssl=context, server_hostname=name)
+    return inbox
 
 
 def _stale(answer: Message) -> bool:

@@ -8,7 +8,8 @@ the event loop; what goes wrong there ends `run` by its timeout.
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import structlog
 
@@ -37,6 +38,8 @@ _REPORT_SECONDS = 5.0
 _TICK_SECONDS = 1.0
 _WINDOWS = {Way.TCP: 16, Way.UDP: 128}
 """Packets that may overtake a missing one."""
+
+T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
 
@@ -70,9 +73,9 @@ class Stream:
         self._sink = sink
         self._loop = asyncio.get_running_loop()
         self._limit = asyncio.timeout_at(None)
-        self._error: SourceError | None = None
+        self._error: Exception | None = None
         self._assembler = Assembler(playing.track.parameter_sets, playing.track.codec)
-        self._ordered = OrderedPackets(_WINDOWS[playing.way], REORDER_SECONDS, self._push, self._deliver)
+        self._ordered = OrderedPackets(_WINDOWS[playing.way], REORDER_SECONDS, self._push, self._safely(self._deliver))
         self._ticker: asyncio.TimerHandle | None = None
         self._sound: Sound | None = None
         if playing.sound is not None:
@@ -99,7 +102,7 @@ class Stream:
                 self._until(first_by)
                 self._tick()
                 if udp is not None:
-                    udp.start(self._media, self._control)
+                    udp.start(self._safely(self._media), self._safely(self._control))
                 if self._sound is not None:
                     self._start_sound(self._sound)
                 await self._connection.follow(self._interleaved)
@@ -265,7 +268,7 @@ class Stream:
         sound.start()
         udp = self._sound_lane.udp
         if udp is not None:
-            udp.start(sound.media, sound.control)
+            udp.start(self._safely(sound.media), self._safely(sound.control))
 
     # The end
 
@@ -273,7 +276,18 @@ class Stream:
         if self._error is None and not self._limit.expired():
             self._limit.reschedule(when)
 
-    def _fail(self, error: SourceError) -> None:
+    def _safely(self, act: Callable[[T], None]) -> Callable[[T], None]:
+        """The same as a callback of the event loop, which nobody waits for."""
+
+        def acted(what: T) -> None:
+            try:
+                act(what)
+            except Exception as error:
+                self._fail(error)
+
+        return acted
+
+    def _fail(self, error: Exception) -> None:
         self._until(self._loop.time())
         self._error = self._error or error
 

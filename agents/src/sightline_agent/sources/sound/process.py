@@ -1,8 +1,8 @@
 """The agent's end of the process that encodes a source's sound (`worker`).
 
 `push` never blocks and never fails: what comes before the process is ready, or faster than it works, is dropped and
-counted, and pictures go on. A process that ends is started again after growing pauses; one that says that it cannot
-decode this is not, and `problem` tells so.
+counted, and pictures go on. A process that ends, or hangs, is started again after growing pauses; one that says that it
+cannot decode this is not, and `problem` tells so.
 """
 
 import asyncio
@@ -26,6 +26,9 @@ _MAX_UNSENT_BYTES = 32 * 1024
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 _STABLE_SECONDS = 10.0
 _GOODBYE_SECONDS = 1.0
+_START_SECONDS = 30.0
+_HUNG_SECONDS = 5.0
+"""A process that takes nothing more and gives nothing for so long does not merely work slowly."""
 
 _log = structlog.get_logger(__name__)
 
@@ -53,6 +56,7 @@ class OpusProcess:
         self._command = list(command) if command is not None else [*program, *coding.arguments()]
         self._deliver = deliver
         self._input: asyncio.StreamWriter | None = None
+        self._limit: asyncio.Timeout | None = None
         self.ready = asyncio.Event()
         """Set while what is pushed is encoded."""
         self.dropped: Counter[Drop] = dropped if dropped is not None else Counter()
@@ -68,6 +72,8 @@ class OpusProcess:
             self.dropped[Drop.TOO_LONG] += 1
         elif pipe.transport.get_write_buffer_size() > _MAX_UNSENT_BYTES:
             self.dropped[Drop.TOO_SLOW] += 1
+            if self._limit is not None and self._limit.when() is None:
+                self._limit.reschedule(asyncio.get_running_loop().time() + _HUNG_SECONDS)
         else:
             pipe.write(wire.write(at, data))
 
@@ -103,17 +109,19 @@ class OpusProcess:
         try:
             await self._read(process.input, process.output)
         finally:
-            self._input = None
+            self._input = self._limit = None
             self.ready.clear()
             await process.end(_GOODBYE_SECONDS)
         return process.status
 
     async def _read(self, commands: asyncio.StreamWriter, answers: asyncio.StreamReader) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, OSError, wire.WireError):
-            if await answers.readexactly(len(READY)) != READY:
-                return
-            self._input = commands
-            self.ready.set()
-            while True:
-                at, length = wire.read_head(await answers.readexactly(wire.HEAD_BYTES))
-                self._deliver(await answers.readexactly(length), at)
+        with contextlib.suppress(asyncio.IncompleteReadError, OSError, TimeoutError, wire.WireError):
+            async with asyncio.timeout(_START_SECONDS) as limit:
+                if await answers.readexactly(len(READY)) != READY:
+                    return
+                self._input, self._limit = commands, limit
+                self.ready.set()
+                while True:
+                    limit.reschedule(None)
+                    at, length = wire.read_head(await answers.readexactly(wire.HEAD_BYTES))
+                    self._deliver(await answers.readexactly(length), at)
