@@ -2,10 +2,11 @@
 import { request, type RequestOptions } from "./api";
 
 const NO_ICE_SERVERS: IceConfig = { iceServers: [], iceTransportPolicy: "all" };
+const TIMEOUT_MS = 5_000;
 
 /** Asks a WHEP endpoint itself, for front doors that have no config of their own. */
 export async function discoverIceServers(options: RequestOptions, endpoint: string): Promise<IceConfig> {
-  const response = await request(options, endpoint, { method: "OPTIONS" });
+  const response = await request(options, endpoint, { method: "OPTIONS", signal: AbortSignal.timeout(TIMEOUT_MS) });
   return { ...NO_ICE_SERVERS, iceServers: parseIceLinks(response.headers.get("Link")) };
 }
 

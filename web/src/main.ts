@@ -47,9 +47,9 @@ function enter(me: Me): void {
 }
 
 function leave(words: string): void {
-  tokens.set(null);
   who.hidden = true;
-  show(signIn);
+  show(signIn); // players that play end their sessions, for which they need the token
+  tokens.set(null);
   wall = null;
   document.title = "Sightline";
   signIn.open(words);

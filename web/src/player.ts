@@ -5,6 +5,7 @@
  * of its own (player.js), so other pages can embed it; README.md describes attributes, properties and events.
  */
 import { Api, whepPath, type TokenProvider } from "./api";
+import { start } from "./autoplay";
 import { browserClock } from "./clock";
 import { h, icon, setText } from "./dom";
 import { discoverIceServers, IceConfigCache } from "./ice";
@@ -246,9 +247,8 @@ export class SightlinePlayer extends HTMLElement {
     this.#video.requestVideoFrameCallback?.(() => {
       if (this.#video.srcObject === stream) this.#watcher.frame();
     });
-    this.#video.play().catch((error: unknown) => {
-      const blocked = error instanceof DOMException && error.name === "NotAllowedError";
-      if (blocked && this.#video.srcObject === stream) this.#watcher.fail(localProblem("autoplay-blocked"));
+    void start(this.#video, () => this.#setMuted(true)).then((began) => {
+      if (!began && this.#video.srcObject === stream) this.#watcher.fail(localProblem("autoplay-blocked"));
     });
   }
 

@@ -32,7 +32,7 @@ export interface Limits {
   readonly frozenMs: number;
   /** From the answer to the first byte. */
   readonly firstByteMs: number;
-  /** From the answer to the first picture, while bytes arrive (long GOPs exist). */
+  /** From the answer to the first picture, while bytes arrive (long GOPs exist) and the page is seen. */
   readonly firstFrameMs: number;
 }
 
@@ -101,6 +101,6 @@ export class Watchdog {
       return situation.connected ? "no-media" : "no-media-path";
     }
     if (at - this.#byteAt >= this.#limits.firstByteMs) return "stream-silent";
-    return at - this.#answeredAt >= this.#limits.firstFrameMs ? "no-picture" : null;
+    return at - this.#frameAt >= this.#limits.firstFrameMs ? "no-picture" : null;
   }
 }

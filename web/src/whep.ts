@@ -53,7 +53,7 @@ const GATHER_MS = 500;
  * takes another 110 ms for TCP placeholders that nobody needs, which would double the time to the first picture.
  */
 const HOST_GATHER_MS = 20;
-/** The front door parks the request while a source or an agent starts. */
+/** The front door parks the request while a source or an agent starts, and a change of the quality too. */
 const POST_TIMEOUT_MS = 30_000;
 
 export class WhepSession {
@@ -112,7 +112,7 @@ export class WhepSession {
 
   async #askLayers(init: RequestInit): Promise<Qualities | null> {
     if (this.#over || this.#layers === null) return null;
-    const response = await request(this.#options, this.#layers, init);
+    const response = await request(this.#options, this.#layers, { ...init, signal: AbortSignal.timeout(POST_TIMEOUT_MS) });
     return readQualities(await response.json());
   }
 

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { CameraSummary } from "../src/api";
 import { formatFragment, parseFragment } from "../src/fragment";
-import { type IceConfig, IceConfigCache, parseIceLinks } from "../src/ice";
+import { discoverIceServers, type IceConfig, IceConfigCache, parseIceLinks } from "../src/ice";
 import { Poller } from "../src/poller";
 import { cameraWording, formatPicture, formatViewers, spell } from "../src/words";
 import { VirtualClock } from "./helpers";
@@ -68,6 +68,17 @@ test("ICE servers are read from Link headers", () => {
     { urls: "turns:t.example" },
   ]);
   assert.deepEqual(parseIceLinks(null), []);
+});
+
+test("an endpoint that does not answer is not asked for its ICE servers without end", async () => {
+  let given: AbortSignal | null | undefined;
+  const fetch = (_: string, init?: RequestInit): Promise<Response> => {
+    given = init?.signal;
+    return Promise.resolve(new Response(null, { headers: { Link: '<stun:s>; rel="ice-server"' } }));
+  };
+  const found = await discoverIceServers({ token: () => "t", fetch }, "https://cameras.example/whep");
+  assert.deepEqual(found.iceServers, [{ urls: "stun:s" }]);
+  assert.ok(given instanceof AbortSignal);
 });
 
 test("ICE servers are asked for once a minute; a failure is asked again", async () => {

@@ -23,6 +23,15 @@ test("bytes without a picture get more time", () => {
   assert.equal(dog.check(LIMITS.firstFrameMs, sample(99_999, 0), before), "no-picture");
 });
 
+test("nobody misses the first picture of a page that is not seen", () => {
+  const dog = new Watchdog(0);
+  const unseen = { ...before, hidden: true };
+  for (let at = 0; at < 5 * LIMITS.firstFrameMs; at += 500) assert.equal(dog.check(at, sample(at + 1, 0), unseen), null);
+  const seen = 5 * LIMITS.firstFrameMs;
+  assert.equal(dog.check(seen, sample(90_000, 0), before), null);
+  assert.equal(dog.check(seen + LIMITS.firstFrameMs, sample(99_999, 0), before), "no-picture");
+});
+
 test("bytes that stop before the first picture", () => {
   const dog = new Watchdog(0);
   assert.equal(dog.check(500, sample(10, 0), before), null);

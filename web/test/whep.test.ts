@@ -203,6 +203,7 @@ test("where the answer leads to qualities one can be chosen, without a new offer
   assert.deepEqual(methods(calls), [`POST ${ENDPOINT}`, `POST ${RESOURCE}/layers`, `POST ${RESOURCE}/layers`]);
   assert.deepEqual(calls.slice(1).map(({ init }) => init.body), ['{"encodingId":"sd"}', "{}"]);
   assert.equal(calls[1]?.headers.get("Authorization"), "Bearer secret");
+  assert.ok(calls.every(({ init }) => init.signal instanceof AbortSignal), "each question ends some time");
 });
 
 test("without them there is nothing to ask", async () => {
