@@ -80,6 +80,79 @@ async def test_conflicts_are_told_and_avoided_ones_are_not(world: World, monkeyp
     assert last.json()["labels"] == {"n": "0"}
 
 
+async def test_who_says_what_was_read_changes_only_that(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = await world.call("POST", CAMERAS, ADMIN, json={"name": "front", "spec": RTSP})
+    read = await world.call("GET", FRONT, ADMIN)
+    old = read.headers["ETag"]
+    assert made.headers["ETag"] == old == f'"{read.json()["resourceVersion"]}"'
+    calls: list[tuple[str, Any]] = [("PUT", {"spec": RTSP}), ("PATCH", {"labels": {"floor": "3"}}), ("DELETE", None)]
+
+    first = await world.call("PATCH", FRONT, ADMIN, json={"labels": {"floor": "2"}}, headers={"If-Match": old})
+    assert (first.status_code, first.json()["labels"]) == (200, {"floor": "2"})
+    before = await stored(world)
+    for tags in (old, '"0", "1"', f"W/{old}", f'W/"{first.json()["resourceVersion"]}"', '""'):
+        for method, body in calls:
+            refused = await world.call(method, FRONT, ADMIN, json=body, headers={"If-Match": tags})
+            assert (refused.status_code, refused.json()["code"]) == (412, "precondition-failed"), (method, tags)
+    assert await stored(world) == before
+
+    new = (await world.call("GET", FRONT, ADMIN)).headers["ETag"]
+    for method, tags in (("PUT", f'"0" ,, {new}'), ("PATCH", "*")):
+        body = {"spec": {"source": {"testPattern": {}}}} if method == "PUT" else {"labels": {"floor": "4"}}
+        done = await world.call(method, FRONT, ADMIN, json=body, headers={"If-Match": tags})
+        assert done.status_code == 200, (method, tags)
+    # Both ways of saying it: each must hold.
+    stale = {"labels": {"floor": "5"}, "resourceVersion": new.strip('"')}
+    assert (await world.call("PATCH", FRONT, ADMIN, json=stale, headers={"If-Match": "*"})).status_code == 409
+    last = f'"{done.json()["resourceVersion"]}"'
+    assert (await world.call("DELETE", FRONT, ADMIN, headers={"If-Match": last})).status_code == 204
+    for method, body in calls:
+        gone = await world.call(method, FRONT, ADMIN, json=body, headers={"If-Match": "*"})
+        assert gone.json()["code"] == "camera-not-found"
+
+
+async def test_a_precondition_holds_when_it_is_written_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody is faster between the look and the write."""
+    await world.add(camera())
+    replace, delete = world.cluster.replace, world.cluster.delete
+
+    async def interfere() -> None:
+        labels = {"n": str((await stored(world))["metadata"]["resourceVersion"])}
+        await world.cluster.merge_patch(CAMERA, "default", "front", {"metadata": {"labels": labels}})
+
+    async def replaced(obj: Any) -> Any:
+        await interfere()
+        return await replace(obj)
+
+    async def deleted(*arguments: Any, **more: Any) -> Any:
+        await interfere()
+        return await delete(*arguments, **more)
+
+    monkeypatch.setattr(world.cluster, "replace", replaced)
+    monkeypatch.setattr(world.cluster, "delete", deleted)
+    for method, body in (("PUT", {"spec": RTSP}), ("PATCH", {"labels": {"a": "b"}}), ("DELETE", None)):
+        tag = f'"{(await stored(world))["metadata"]["resourceVersion"]}"'
+        refused = await world.call(method, FRONT, ADMIN, json=body, headers={"If-Match": tag})
+        assert (refused.status_code, refused.json()["code"]) == (412, "precondition-failed"), method
+    assert (await world.call("DELETE", FRONT, ADMIN, headers={"If-Match": "*"})).status_code == 204
+
+
+async def test_rights_come_before_preconditions(world: World) -> None:
+    await world.add(camera())
+    for method, body in (("PUT", {"spec": RTSP}), ("PATCH", {"labels": {"a": "b"}}), ("DELETE", None)):
+        for tags in ('"0"', "*"):
+            response = await world.call(method, FRONT, STRANGER, json=body, headers={"If-Match": tags})
+            assert (response.status_code, response.json()["code"]) == (403, "forbidden")
+
+
+@pytest.mark.parametrize("tags", ["", "1234", '"12', "*, *", '"1" "2"', "W/1", ","])
+async def test_an_if_match_that_is_none_is_refused(world: World, tags: str) -> None:
+    await world.add(camera())
+    response = await world.call("DELETE", FRONT, ADMIN, headers={"If-Match": tags})
+    assert (response.status_code, response.json()["code"]) == (400, "invalid-request")
+    assert await stored(world)
+
+
 @pytest.mark.parametrize(
     ("body", "status", "code", "field"),
     [

@@ -102,6 +102,17 @@ async def test_a_session_at_the_agent_before_is_found(world: World) -> None:
         assert (gone.status_code, gone.json()["code"]) == (404, "session-not-found")
 
 
+async def test_a_session_at_the_agent_before_is_found_while_the_one_after_it_does_not_answer(world: World) -> None:
+    await world.add_running()
+    location = (await watch(world)).headers["Location"].removeprefix("http://door.test")
+    silent = {"pod": "camera-front-new", "address": "127.0.0.1", "port": 1}
+    await write(world, conditions=READY, agent=silent, formerAgents=[world.agent_status()])
+    assert (await world.call("DELETE", location)).status_code == 200
+    # Whether the silent one has it nobody knows.
+    unknown = await world.call("DELETE", location)
+    assert (unknown.status_code, unknown.json()["code"]) == (503, "agent-unavailable")
+
+
 async def test_an_agent_that_leaves_as_the_viewer_comes_is_waited_for(world: World) -> None:
     gone = {"pod": "camera-front-old", "address": "127.0.0.1", "port": 1}
     await world.add(camera(**SPEC), conditions=READY, agent=gone)

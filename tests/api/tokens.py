@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import jwt
@@ -15,12 +16,18 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 AUDIENCE = "sightline-web"
 
 
+@cache
+def _rsa_key() -> rsa.RSAPrivateKey:
+    """The same for every issuer of a run: making one takes a tenth of a second."""
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
 class Issuer:
     """Discovery, a key set, and a private key of each kind."""
 
     def __init__(self) -> None:
         self.keys: dict[str, Any] = {
-            "rsa": rsa.generate_private_key(public_exponent=65537, key_size=2048),
+            "rsa": _rsa_key(),
             "ec": ec.generate_private_key(ec.SECP256R1()),
             "ed": ed25519.Ed25519PrivateKey.generate(),
         }

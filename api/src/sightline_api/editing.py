@@ -1,4 +1,5 @@
-"""Changing cameras: read, change a copy, write with the version that was read; again if somebody was faster.
+"""Changing cameras: read, change a copy, write with the version that was read; again if somebody was faster, as far as
+the caller did not mind (preconditions.py).
 
 A whole object is written (not server-side applied): a PUT must also remove what kubectl or another tool had set, such
 as the source that it replaces, and apply drops only the fields that its own manager had named.
@@ -10,10 +11,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from sightline_api.preconditions import Expected, changed
 from sightline_api.problems import ProblemError, field_errors, problem_error
 from sightline_api.schemas import CameraCreate, CameraReplace
 from sightline_api.views import FOREIGN_ANNOTATIONS
-from sightline_kube.cluster import Cluster, Obj
+from sightline_kube.cluster import Cluster, Obj, Preconditions
 from sightline_kube.errors import ConflictError, NotFoundError
 from sightline_kube.kinds import CAMERA
 from sightline_model.base import API_VERSION
@@ -104,20 +106,15 @@ def secrets_of(value: Any) -> frozenset[str]:
     return frozenset()
 
 
-async def change(cluster: Cluster, namespace: str, name: str, version: str | None, edit: Change) -> Obj:
-    """Carry out `edit` on the current object; with `version`, only if that is still the current one."""
-    attempts = 1 if version else ATTEMPTS
+async def change(cluster: Cluster, namespace: str, name: str, expected: Expected, edit: Change) -> Obj:
+    """Carry out `edit` on the current object, if that is as it is expected."""
+    attempts = ATTEMPTS
     while True:
         attempts -= 1
-        try:
-            current = await cluster.get(CAMERA, namespace, name)
-        except NotFoundError:
-            detail = f"There is no camera {name} in namespace {namespace}."
-            raise problem_error(ProblemCode.CAMERA_NOT_FOUND, detail) from None
+        current = await _current(cluster, namespace, name)
         wanted = copy.deepcopy(current)
         await edit(wanted)
-        if version and current["metadata"].get("resourceVersion") != version:
-            raise ConflictError("the camera has changed since it was read")
+        expected.require(current)
         if wanted == current:
             return current
         try:
@@ -125,6 +122,32 @@ async def change(cluster: Cluster, namespace: str, name: str, version: str | Non
         except ConflictError:
             if attempts <= 0:
                 raise
+
+
+async def remove(cluster: Cluster, namespace: str, name: str, expected: Expected) -> None:
+    """Delete the object, if that is as it is expected."""
+    only = None
+    if expected.asks:
+        current = await _current(cluster, namespace, name)
+        expected.require(current)
+        only = Preconditions(resource_version=current["metadata"]["resourceVersion"])
+    try:
+        await cluster.delete(CAMERA, namespace, name, preconditions=only)
+    except NotFoundError:
+        raise _absent(namespace, name) from None
+    except ConflictError:
+        raise changed() from None
+
+
+async def _current(cluster: Cluster, namespace: str, name: str) -> Obj:
+    try:
+        return await cluster.get(CAMERA, namespace, name)
+    except NotFoundError:
+        raise _absent(namespace, name) from None
+
+
+def _absent(namespace: str, name: str) -> ProblemError:
+    return problem_error(ProblemCode.CAMERA_NOT_FOUND, f"There is no camera {name} in namespace {namespace}.")
 
 
 def _set_annotations(current: Obj, wanted: Mapping[str, str]) -> None:

@@ -163,7 +163,8 @@ class Watcher:
         return await self._whoever_has_it(camera, sent)
 
     async def _whoever_has_it(self, camera: CameraState, request: AgentRequest) -> AgentAnswer:
-        """Ask the camera's agent, and then those before it that still have viewers."""
+        """Ask the camera's agent, and then those before it that still have viewers. While one of them does not answer,
+        nobody can say that the session is gone."""
         agents = (base_url(agent) for agent in (camera.status.agent, *camera.status.former_agents))
         problem = problem_error(ProblemCode.SESSION_NOT_FOUND, "The camera's agent is gone, and the session with it.")
         for base in agents:
@@ -172,9 +173,10 @@ class Watcher:
             try:
                 return await self._agents.send(base, request)
             except ProblemError as error:
-                if error.problem.code is not ProblemCode.SESSION_NOT_FOUND:
+                if error.problem.code not in (ProblemCode.SESSION_NOT_FOUND, ProblemCode.AGENT_UNAVAILABLE):
                     raise
-                problem = error
+                if problem.problem.code is not ProblemCode.AGENT_UNAVAILABLE:
+                    problem = error
         raise problem
 
     def _token(self, camera: CameraState, user: str, session_id: str) -> str:

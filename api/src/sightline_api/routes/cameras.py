@@ -12,6 +12,7 @@ from sightline_api.authorize import Action, Target
 from sightline_api.cameras import CameraState, page_key, parse
 from sightline_api.door import Door, FrontDoor, User
 from sightline_api.paging import beyond, page
+from sightline_api.preconditions import Expected, IfMatch, entity_tag
 from sightline_api.problems import describe, problem_error
 from sightline_api.routes.common import (
     CameraPath,
@@ -27,8 +28,6 @@ from sightline_api.schemas import CameraConfig, CameraCreate, CameraPage, Camera
 from sightline_api.urls import public_base
 from sightline_api.visibility import Rights, rights
 from sightline_kube.cluster import Obj
-from sightline_kube.errors import NotFoundError
-from sightline_kube.kinds import CAMERA
 from sightline_model.base import Model
 from sightline_model.problems import ProblemCode
 
@@ -42,10 +41,14 @@ _WRITE = describe(
     _C.FORBIDDEN,
     _C.CAMERA_NOT_FOUND,
     _C.CONFLICT,
+    _C.PRECONDITION_FAILED,
     _C.BODY_TOO_LARGE,
     _C.INVALID_CAMERA,
     _C.CLUSTER_UNAVAILABLE,
 )
+_ETAG: dict[str, Any] = {
+    "headers": {"ETag": {"description": "For `If-Match`: the camera as it is now.", "schema": {"type": "string"}}}
+}
 
 
 class Filters(Model):
@@ -115,27 +118,32 @@ async def list_cameras(door: FrontDoor, user: User, wanted: ListFilters, paging:
     return CameraPage(items=[views.summary(camera, given.of(camera)) for camera in items], continue_=more)
 
 
-@router.get("/namespaces/{namespace}/cameras/{name}", response_model=CameraConfig, responses=_READ)
-async def get_camera(door: FrontDoor, user: User, namespace: Namespace, name: CameraPath) -> CameraConfig:
+@router.get("/namespaces/{namespace}/cameras/{name}", response_model=CameraConfig, responses={200: _ETAG, **_READ})
+async def get_camera(
+    door: FrontDoor, user: User, namespace: Namespace, name: CameraPath, response: Response
+) -> CameraConfig:
     """Read how a camera is described. Needs the right to manage it: addresses and rules are not for viewers."""
     camera = door.cameras.get(namespace, name)
     await door.authorizer.require(user, Action.READ, camera.target)
-    return views.config(camera)
+    return _described(camera, response)
 
 
 @router.post(
     "/namespaces/{namespace}/cameras",
     status_code=201,
     response_model=CameraConfig,
-    responses=describe(
-        _C.INVALID_REQUEST,
-        _C.FORBIDDEN,
-        _C.NOT_FOUND,
-        _C.ALREADY_EXISTS,
-        _C.BODY_TOO_LARGE,
-        _C.INVALID_CAMERA,
-        _C.CLUSTER_UNAVAILABLE,
-    ),
+    responses={
+        201: _ETAG,
+        **describe(
+            _C.INVALID_REQUEST,
+            _C.FORBIDDEN,
+            _C.NOT_FOUND,
+            _C.ALREADY_EXISTS,
+            _C.BODY_TOO_LARGE,
+            _C.INVALID_CAMERA,
+            _C.CLUSTER_UNAVAILABLE,
+        ),
+    },
 )
 async def create_camera(
     door: FrontDoor, user: User, namespace: Namespace, body: CameraCreate, request: Request, response: Response
@@ -151,12 +159,12 @@ async def create_camera(
     door.cameras.wrote(obj)
     base = public_base(request, door.settings)
     response.headers["Location"] = f"{base}{views.camera_path(namespace, body.name)}"
-    return views.config(parse(obj))
+    return _described(parse(obj), response)
 
 
 @router.put("/namespaces/{namespace}/cameras/{name}", response_model=CameraConfig, responses=_WRITE)
 async def replace_camera(
-    door: FrontDoor, user: User, namespace: Namespace, name: CameraPath, body: CameraReplace
+    door: FrontDoor, user: User, namespace: Namespace, name: CameraPath, body: CameraReplace, tags: IfMatch
 ) -> CameraConfig:
     """Describe a camera anew."""
 
@@ -166,8 +174,9 @@ async def replace_camera(
         editing.replacement(current, body)
         await escalation.require(door.authorizer, user, target, before, current["spec"])
 
-    obj = await editing.change(door.cluster, namespace, name, body.resource_version, edit)
+    obj = await editing.change(door.cluster, namespace, name, Expected(body.resource_version, tags), edit)
     door.cameras.wrote(obj)
+    # No ETag, for what is stored is not what was sent (RFC 9110, section 9.3.4); the body has the resourceVersion.
     return views.config(parse(obj))
 
 
@@ -197,7 +206,7 @@ async def replace_camera(
     },
 )
 async def patch_camera(
-    door: FrontDoor, user: User, namespace: Namespace, name: CameraPath, request: Request
+    door: FrontDoor, user: User, namespace: Namespace, name: CameraPath, request: Request, tags: IfMatch
 ) -> CameraConfig:
     """Change parts of a camera's description by a JSON merge patch (RFC 7396)."""
     patch = await _patch_body(request)
@@ -211,7 +220,7 @@ async def patch_camera(
         editing.patched(current, patch)
         await escalation.require(door.authorizer, user, target, before, current["spec"])
 
-    obj = await editing.change(door.cluster, namespace, name, version, edit)
+    obj = await editing.change(door.cluster, namespace, name, Expected(version, tags), edit)
     door.cameras.wrote(obj)
     return views.config(parse(obj))
 
@@ -219,17 +228,21 @@ async def patch_camera(
 @router.delete(
     "/namespaces/{namespace}/cameras/{name}",
     status_code=204,
-    responses=describe(_C.INVALID_REQUEST, _C.FORBIDDEN, _C.CAMERA_NOT_FOUND, _C.CLUSTER_UNAVAILABLE),
+    responses=describe(
+        _C.INVALID_REQUEST, _C.FORBIDDEN, _C.CAMERA_NOT_FOUND, _C.PRECONDITION_FAILED, _C.CLUSTER_UNAVAILABLE
+    ),
 )
-async def delete_camera(door: FrontDoor, user: User, namespace: Namespace, name: CameraPath) -> Response:
+async def delete_camera(door: FrontDoor, user: User, namespace: Namespace, name: CameraPath, tags: IfMatch) -> Response:
     """Delete a camera. Its sessions end, and everything that was made for it goes."""
     camera = door.cameras.get(namespace, name)
     await door.authorizer.require(user, Action.DELETE, camera.target)
-    try:
-        await door.cluster.delete(CAMERA, namespace, name)
-    except NotFoundError:
-        raise problem_error(_C.CAMERA_NOT_FOUND) from None
+    await editing.remove(door.cluster, namespace, name, Expected(tags=tags))
     return Response(status_code=204)
+
+
+def _described(camera: CameraState, response: Response) -> CameraConfig:
+    response.headers["ETag"] = entity_tag(camera.obj)
+    return views.config(camera)
 
 
 async def _patch_body(request: Request) -> dict[str, Any]:
