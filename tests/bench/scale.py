@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import base64
 import datetime
+import gc
 import json
 import os
 import platform
@@ -22,23 +23,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import aclosing
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hack.cluster import toolchain
 from hack.cluster.controlplane import ControlPlane, free_ports
 from hack.cluster.paths import ROOT, build_dir
-from sightline_kube.cluster import EventType, Obj
-from sightline_kube.kinds import CAMERA, CAMERA_CLASS, POD, SECRET, STREAM_SESSION
+from sightline_kube.cluster import Obj
+from sightline_kube.kinds import CAMERA, CAMERA_CLASS, POD, SECRET
 from sightline_kube.real import RealCluster, RealSettings
 from sightline_model import names
 from sightline_model.agent import CONFIG_FILE, CameraIdentity
 from sightline_model.base import API_VERSION
-from sightline_model.reasons import EndReason
-from sightline_model.session import SessionPhase
 from tests.bench import scale_report
 from tests.bench.scale_agents import SimulatedAgents
+from tests.bench.scale_churn import Churn, Plan
 from tests.bench.scale_world import PODS_PER_NODE, OperatorProcess, Usage, control_plane, node, until, writes
 
 FULL = 10_000
@@ -46,7 +49,6 @@ IDLE_SECONDS, LOOK_IDLE_SECONDS = 60.0, 20.0
 """In full, and for a look with fewer cameras."""
 SESSION_SECONDS = 20.0
 SESSION_RATES = (50, 100)
-SESSION_LIFE = 3.0
 VIEWERS_SECONDS = 20.0
 """After the last session: how many watch a camera is written some seconds later, and every ten seconds at most."""
 NAMESPACES = 10
@@ -67,17 +69,23 @@ def main() -> None:
         began = time.monotonic()
         # Asked to end, it ends as by Ctrl-C: the control plane's parts have to be taken down.
         signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-        with tempfile.TemporaryDirectory(prefix="sightline-scale-") as folder:
-            figures = asyncio.run(_measure(options, Path(folder)))
-        figures["seconds"] = time.monotonic() - began
-        figures["machine"] = _machine()
-        figures["date"] = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC"
         _record(options).parent.mkdir(parents=True, exist_ok=True)
-        _record(options).write_text(json.dumps(figures, indent=1))
-    page = scale_report.page(json.loads(_record(options).read_text()))
+
+        def keep(figures: Figures) -> None:
+            """What is known so far, should it end early."""
+            date = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC"
+            known = {**figures, "seconds": time.monotonic() - began, "machine": _machine(), "date": date}
+            _record(options).write_text(json.dumps(known, indent=1))
+
+        with tempfile.TemporaryDirectory(prefix="sightline-scale-") as folder:
+            asyncio.run(_measure(options, Path(folder), keep))
+    recorded = json.loads(_record(options).read_text())
     _page(options).parent.mkdir(parents=True, exist_ok=True)
-    _page(options).write_text(page)
+    _page(options).write_text(scale_report.page(recorded))
     print(f"wrote {_page(options)}")
+    failures = scale_report.failures(recorded)
+    if failures and not options.render:
+        sys.exit("\n".join(failures))
 
 
 def _run_alone() -> None:
@@ -91,7 +99,7 @@ def _run_alone() -> None:
         sys.exit("the measurement ended early")
 
 
-async def _measure(options: argparse.Namespace, folder: Path) -> Figures:
+async def _measure(options: argparse.Namespace, folder: Path, keep: Callable[[Figures], None]) -> None:
     with control_plane(folder) as (plane, _):
         cluster = await RealCluster.from_kubeconfig(
             str(plane.kubeconfig), settings=RealSettings(user_agent="bench", request_seconds=60)
@@ -101,14 +109,16 @@ async def _measure(options: argparse.Namespace, folder: Path) -> Figures:
         rig = Rig(cluster, plane, agents, operator, (options.cameras, options.rates))
         try:
             async with agents.serving():
-                return await rig.run()
-        except Exception:
-            for log in sorted([*folder.glob("*.log"), *folder.glob("log/*.log")]):
-                print(f"--- {log.name}", *log.read_text().splitlines()[-8:], sep="\n", file=sys.stderr)
-            raise
+                if scale_report.failures(await rig.run(keep)):
+                    _show_logs(folder)
         finally:
             await operator.kill()
             await cluster.close()
+
+
+def _show_logs(folder: Path) -> None:
+    for log in sorted([*folder.glob("*.log"), *folder.glob("log/*.log")]):
+        print(f"--- {log.name}", *log.read_text().splitlines()[-8:], sep="\n", file=sys.stderr)
 
 
 async def _revision(cluster: RealCluster, camera: CameraIdentity) -> str:
@@ -135,22 +145,32 @@ class Rig:
         self._cameras, self._rates = size
         self._dice = random.Random(1)
 
-    async def run(self) -> Figures:
-        """Everything; the figures."""
+    async def run(self, keep: Callable[[Figures], None]) -> Figures:
+        """Everything; the figures, which `keep` gets after each stage."""
         await self._prepare()
-        await self._operator.start()
-        figures: Figures = {"cameras": self._cameras}
-        figures["settle"] = await self._settle()
-        say("settle", figures["settle"])
-        figures["idle"] = await self._idle()
-        say("idle", figures["idle"])
-        figures["sessions"] = []
+        figures: Figures = {"cameras": self._cameras, "sessions": []}
+        for name, stage in (("settle", self._settle), ("idle", self._idle)):
+            figures[name] = await self._tried(name, stage)
+            keep(figures)
         for rate in self._rates:
-            figures["sessions"].append(await self._sessions(rate))
-            say("sessions", figures["sessions"][-1])
-        figures["restart"] = await self._restart()
-        say("restart", figures["restart"])
+            series = await self._tried("sessions", partial(self._sessions, rate))
+            figures["sessions"].append({"rate": rate, **series})
+            keep(figures)
+        figures["restart"] = await self._tried("restart", self._restart)
+        keep(figures)
         return figures
+
+    async def _tried(self, name: str, stage: Callable[[Figures], Awaitable[None]]) -> Figures:
+        """One stage, which fills in its figures as it gets them; the others go on should it fail."""
+        found: Figures = {}
+        try:
+            if not self._operator.runs():
+                await self._operator.start()
+            await stage(found)
+        except Exception as error:
+            found["failed"] = f"{type(error).__name__}: {error}"
+        say(name, found)
+        return found
 
     async def _prepare(self) -> None:
         await self._cluster.create(
@@ -170,85 +190,75 @@ class Rig:
             # Admission marks every new node as not ready; whoever takes that away in a cluster does not run here.
             self._plane.request("PUT", f"/api/v1/nodes/node-{number}", body)
 
-    async def _settle(self) -> Figures:
+    async def _settle(self, found: Figures) -> None:
         """All cameras at once, until all are Ready."""
         before, began = writes(self._plane), time.monotonic()
         await _side_by_side([camera(number) for number in range(self._cameras)], self._cluster)
-        created = time.monotonic() - began
-        await until(self._all_ready, 30 + 0.3 * self._cameras, 1.0)
-        seconds = time.monotonic() - began
+        found["create_seconds"] = time.monotonic() - began
+        try:
+            await until(self._all_ready, 30 + 0.3 * self._cameras, "all cameras are Ready", 1.0)
+        finally:
+            found["seconds"] = time.monotonic() - began
+            ready = [item for item in (await self._cluster.list(CAMERA)).items if _is_ready(item)]
+            found["ready"], found["pods"] = len(ready), len((await self._cluster.list(POD)).items)
+            found |= _usage(self._operator.usage())
         # Those that were seen first may have a last word to say.
-        await until(self._quiet, 120, 0.5)
-        done = writes(self._plane)
-        ready = [item for item in (await self._cluster.list(CAMERA)).items if _is_ready(item)]
-        pods = (await self._cluster.list(POD)).items
-        usage = self._operator.usage()
-        return {
-            "create_seconds": created,
-            "seconds": seconds,
-            "ready": len(ready),
-            "pods": len(pods),
-            "writes": {what: done[what] - before[what] for what in sorted(done) if done[what] != before[what]},
-            **_usage(usage),
-        }
+        await until(self._quiet, 120, "nothing more is written", 0.5)
+        found["writes"] = _changed(before, writes(self._plane))
+        found |= _usage(self._operator.usage())
 
-    async def _idle(self) -> Figures:
+    async def _idle(self, found: Figures) -> None:
         """Nothing happens."""
         before, usage = writes(self._plane), self._operator.usage()
         seconds = IDLE_SECONDS if self._cameras >= FULL else LOOK_IDLE_SECONDS
         await asyncio.sleep(seconds)
-        done, after = writes(self._plane), self._operator.usage()
-        changed = {what: done[what] - before[what] for what in sorted(done) if done[what] != before[what]}
-        return {
+        changed, after = _changed(before, writes(self._plane)), self._operator.usage()
+        found["lease_renewals"] = changed.pop("leases", 0)
+        found |= {
             "seconds": seconds,
-            "writes": {what: count for what, count in changed.items() if not what.startswith("leases")},
-            "lease_renewals": changed.get("leases", 0),
+            "writes": changed,
             "cpu_share": (after.cpu_seconds - usage.cpu_seconds) / seconds,
             **_usage(after),
         }
 
-    async def _sessions(self, rate: int) -> Figures:
+    async def _sessions(self, rate: int, found: Figures) -> None:
         """Viewers come and go at a steady rate; each session lives its whole life."""
-        churn = Churn(self._cluster, self._agents, rate, self._cameras, self._dice)
+        agents = {(agent.camera.namespace, agent.camera.name): agent for agent in self._agents.agents.values()}
+        churn = Churn(self._cluster, lambda place, *said: agents[place].set_session(*said), agents, self._dice)
         before, usage = writes(self._plane), self._operator.usage()
         began = time.monotonic()
-        figures = await churn.run()
-        seconds = time.monotonic() - began
-        done, after = writes(self._plane), self._operator.usage()
-        return {
-            "rate": rate,
-            **figures,
-            "writes": {what: done[what] - before[what] for what in sorted(done) if what.startswith("streamsessions")},
-            "spent_seconds": after.cpu_seconds - usage.cpu_seconds,
-            "cpu_share": (after.cpu_seconds - usage.cpu_seconds) / seconds,
-            **_usage(after),
-        }
+        try:
+            with _no_collections():
+                await churn.run(Plan(rate, SESSION_SECONDS), found)
+        finally:
+            seconds = time.monotonic() - began
+            after = self._operator.usage()
+            found["writes"] = _changed(before, writes(self._plane))
+            found["writes"].pop("leases", None)
+            found["spent_seconds"] = after.cpu_seconds - usage.cpu_seconds
+            found["cpu_share"] = found["spent_seconds"] / seconds
+            found |= _usage(after)
 
-    async def _restart(self) -> Figures:
+    async def _restart(self, found: Figures) -> None:
         """SIGKILL, and a new process: how long until it has caught up, and what it wrote."""
         await asyncio.sleep(VIEWERS_SECONDS)
         before = writes(self._plane)
         await self._operator.kill()
         began = time.monotonic()
         await self._operator.start()
-        led = await until(self._leads, 60, 0.1)
-        links = await until(self._linked, 300, 1.0)
-        await until(self._quiet, 120, 0.5)
-        caught_up = time.monotonic() - began
+        await until(self._leads, 60, "the new operator leads", 0.1)
+        found["lease_seconds"] = time.monotonic() - began
+        await until(self._linked, 300, "it hears from all agents", 1.0)
+        found["links_seconds"] = time.monotonic() - began
+        await until(self._quiet, 120, "nothing more is written", 0.5)
+        found["seconds"] = time.monotonic() - began
+        found["writes"] = _changed(before, writes(self._plane))
+        found["writes"].pop("leases", None)
+        found |= _usage(self._operator.usage())
         # A change is taken up: the proof that it works.
         edited = time.monotonic()
-        done = writes(self._plane)
         await self._edit()
-        usage = self._operator.usage()
-        changed = {what: done[what] - before[what] for what in sorted(done) if done[what] != before[what]}
-        return {
-            "lease_seconds": led,
-            "links_seconds": led + links,
-            "seconds": caught_up,
-            "edit_seconds": time.monotonic() - edited,
-            "writes": {what: count for what, count in changed.items() if not what.startswith("leases")},
-            **_usage(usage),
-        }
+        found["edit_seconds"] = time.monotonic() - edited
 
     async def _edit(self) -> None:
         place = namespace(0), "camera-0"
@@ -259,7 +269,7 @@ class Rig:
             found = await self._cluster.get(CAMERA, *place)
             return bool(found["status"]["observedGeneration"] == generation)
 
-        await until(seen, 60, 0.05)
+        await until(seen, 60, "an edit is taken up", 0.05)
 
     async def _all_ready(self) -> bool:
         figures = await self._operator.figures()
@@ -282,89 +292,6 @@ class Rig:
         return idle and all(after[what] == before[what] for what in after if not what.startswith("leases"))
 
 
-class Churn:
-    """Sessions at a steady rate; what matters is when the operator's status is there."""
-
-    def __init__(
-        self, cluster: RealCluster, agents: SimulatedAgents, rate: int, cameras: int, dice: random.Random
-    ) -> None:
-        self._cluster = cluster
-        self._agents = agents
-        self._rate = rate
-        self._dice = dice
-        self._by_name = {(agent.camera.namespace, agent.camera.name): agent for agent in agents.agents.values()}
-        self._cameras = cameras
-        self._sent: dict[str, float] = {}
-        self._created: dict[str, float] = {}
-        self._seen: dict[str, float] = {}
-        self._streaming: dict[str, tuple[float, float]] = {}
-        self._largest = 0
-        self._gone: set[str] = set()
-        self._waits: dict[str, asyncio.Event] = {}
-
-    async def run(self) -> Figures:
-        """The rate for some seconds, and until the last session is gone."""
-        listing = await self._cluster.list(STREAM_SESSION)
-        watching = asyncio.create_task(self._watch(listing.resource_version))
-        lives = []
-        began = time.monotonic()
-        for number in range(int(self._rate * SESSION_SECONDS)):
-            await asyncio.sleep(max(0.0, began + number / self._rate - time.monotonic()))
-            lives.append(asyncio.create_task(self._live(f"s-{self._rate}-{number}")))
-        late = time.monotonic() - began - SESSION_SECONDS
-        await asyncio.gather(*lives)
-        watching.cancel()
-        await asyncio.wait([watching])
-        return {
-            "sessions": len(lives),
-            "driver_late_seconds": max(0.0, late),
-            "from_request": _percentiles([self._seen[sid] - self._sent[sid] for sid in self._seen]),
-            "from_answer": _percentiles([max(0.0, self._seen[sid] - self._created[sid]) for sid in self._seen]),
-            "streaming": _percentiles([seen - told for told, seen in self._streaming.values()]),
-            "largest_bytes": self._largest,
-        }
-
-    async def _live(self, sid: str) -> None:
-        place = namespace_and_name(self._dice.randrange(self._cameras))
-        self._waits[sid] = asyncio.Event()
-        self._sent[sid] = time.monotonic()
-        await self._cluster.create(session(sid, *place))
-        self._created[sid] = time.monotonic()
-        agent = self._by_name[place]
-        async with asyncio.timeout(120):
-            await self._waits[sid].wait()
-            self._streaming[sid] = (time.monotonic(), 0.0)
-            self._waits[sid].clear()
-            agent.set_session(sid, SessionPhase.STREAMING)
-            await self._waits[sid].wait()
-            await asyncio.sleep(SESSION_LIFE)
-            self._waits[sid].clear()
-            agent.set_session(sid, SessionPhase.ENDED, EndReason.HANGUP)
-            await self._waits[sid].wait()
-
-    async def _watch(self, version: str) -> None:
-        async with aclosing(self._cluster.watch(STREAM_SESSION, resource_version=version)) as events:
-            async for event in events:
-                self._take(event.type, event.obj)
-
-    def _take(self, type_: EventType, obj: Obj) -> None:
-        now, sid, status = time.monotonic(), obj["metadata"]["name"], obj.get("status") or {}
-        if sid not in self._waits:
-            return
-        if type_ is EventType.DELETED:
-            self._waits[sid].set()
-            return
-        if sid not in self._seen and (status.get("timestamps") or {}).get("authorized"):
-            self._seen[sid] = now
-            self._waits[sid].set()
-        elif status.get("phase") == "Streaming" and self._streaming.get(sid, (0.0, 1.0))[1] == 0.0:
-            self._streaming[sid] = (self._streaming[sid][0], now)
-            self._waits[sid].set()
-        if status.get("phase") == "Ended":
-            kept = {key: value for key, value in obj["metadata"].items() if key != "managedFields"}
-            self._largest = max(self._largest, len(json.dumps({**obj, "metadata": kept}, separators=(",", ":"))))
-
-
 def namespace(number: int) -> str:
     return f"site-{number % NAMESPACES}"
 
@@ -383,13 +310,15 @@ def camera(number: int) -> Obj:
     }
 
 
-def session(sid: str, place: str, name: str) -> Obj:
-    return {
-        "apiVersion": API_VERSION,
-        "kind": "StreamSession",
-        "metadata": {"name": sid, "namespace": place},
-        "spec": {"cameraRef": {"name": name}, "user": "bench"},
-    }
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """A look at all objects of ten thousand agents takes so long that the driver would measure itself."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 async def _side_by_side(objects: list[Obj], cluster: RealCluster) -> None:
@@ -411,12 +340,8 @@ def _usage(usage: Usage) -> Figures:
     return {"cpu_seconds": usage.cpu_seconds, "memory_mb": usage.memory_mb, "peak_mb": usage.peak_mb}
 
 
-def _percentiles(seconds: list[float]) -> dict[str, float]:
-    ordered = sorted(seconds)
-    return {
-        name: 1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-        for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("max", 1.0))
-    }
+def _changed(before: Counter[str], after: Counter[str]) -> dict[str, int]:
+    return {what: after[what] - before[what] for what in sorted(after) if after[what] != before[what]}
 
 
 def say(name: str, figures: Figures) -> None:

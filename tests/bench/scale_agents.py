@@ -145,11 +145,11 @@ class SimulatedAgents:
         """A comment on every stream each five seconds, a hundredth of them at a time."""
         shares = round(EVENTS_KEEPALIVE_SECONDS / _TICK_SECONDS)
         while True:
+            streams = list(self.streams)
             for share in range(shares):
                 await asyncio.sleep(_TICK_SECONDS)
-                for number, stream in enumerate(list(self.streams)):
-                    if number % shares == share:
-                        stream.send(_COMMENT)
+                for stream in streams[share::shares]:
+                    stream.send(_COMMENT)
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,17 @@ agents are one process that speaks the operator's side of the control port for a
 machine's two cores with the driver, which is this process, too: latencies are those of a busy small machine.
 **Write counts** are the API server's own (`apiserver_request_total`), whoever wrote. Each **session** is created,
 streams, ends, and is deleted by the operator; its latency is from the create's answer until a watch shows the status
-that the operator wrote.
+that the operator wrote. More than one **watch** means that the API server ended some because it could not serve them
+fast enough: then latencies are those of an API server without a core to run on.
 """
 
 
 def page(recorded: Figures) -> str:
     """The page."""
-    return "\n".join([_INTRODUCTION, *_about(recorded), *_targets(recorded), *_series(recorded)]) + "\n"
+    return (
+        "\n".join([_INTRODUCTION, *_about(recorded), *_failures(recorded), *_targets(recorded), *_series(recorded)])
+        + "\n"
+    )
 
 
 def _about(recorded: Figures) -> Iterator[str]:
@@ -32,65 +36,110 @@ def _about(recorded: Figures) -> Iterator[str]:
     yield ""
 
 
+def failures(recorded: Figures) -> list[str]:
+    """Stages that did not come to their end, with the reason."""
+    stages: list[tuple[str, Figures]] = [
+        (name, recorded[name]) for name in ("settle", "idle", "restart") if name in recorded
+    ]
+    stages += [(f"sessions at {series['rate']}/s", series) for series in recorded["sessions"]]
+    return [f"{name}: {stage['failed']}" for name, stage in stages if "failed" in stage]
+
+
+def _failures(recorded: Figures) -> Iterator[str]:
+    found = failures(recorded)
+    if found:
+        yield "## Did not come to its end\n"
+        yield from (f"* {failure}" for failure in found)
+        yield ""
+
+
 def _targets(recorded: Figures) -> Iterator[str]:
-    idle, restart = recorded["idle"], recorded["restart"]
+    idle, restart = recorded.get("idle", {}), recorded.get("restart", {})
     yield "## Targets\n"
     yield "| what | target | measured | reached |"
     yield "|---|---|---|---|"
-    yield _row("writes while nothing changes", "0", str(sum(idle["writes"].values())), not idle["writes"])
-    yield _row("writes after a restart", "0", str(sum(restart["writes"].values())), not restart["writes"])
-    peak = max(idle["peak_mb"], restart["peak_mb"])
-    yield _row("memory of the operator, at most, MB", f"under {_IDLE_MB}", f"{peak:.0f}", peak < _IDLE_MB)
-    seconds = restart["seconds"]
-    yield _row("killed, until caught up, s", f"under {_RESTART_SECONDS}", f"{seconds:.1f}", seconds < _RESTART_SECONDS)
+    for what, stage in (("while nothing changes", idle), ("after a restart", restart)):
+        count = sum(stage["writes"].values()) if "writes" in stage else None
+        yield _row(f"writes {what}", "0", count, count == 0)
+    peak = max((stage["peak_mb"] for stage in (idle, restart) if "peak_mb" in stage), default=None)
+    yield _row("memory of the operator, at most, MB", f"under {_IDLE_MB}", peak, (peak or 0) < _IDLE_MB)
+    seconds = restart.get("seconds")
+    yield _row("killed, until caught up, s", f"under {_RESTART_SECONDS}", seconds, (seconds or 0) < _RESTART_SECONDS)
     for series in recorded["sessions"]:
-        bar, p99 = _P99_MS.get(series["rate"]), series["from_answer"]["p99"]
-        if bar is None:
-            continue
-        yield _row(f"session's status p99 at {series['rate']}/s, ms", f"under {bar}", f"{p99:.0f}", p99 < bar)
-    bytes_ = max((series["largest_bytes"] for series in recorded["sessions"]), default=0)
-    yield _row("a session as it is stored, at most, bytes", "under 2048", str(bytes_), bytes_ < 2048)
+        bar, p99 = _P99_MS.get(series["rate"]), series.get("from_answer", {}).get("p99")
+        if bar is not None:
+            yield _row(f"session's status p99 at {series['rate']}/s, ms", f"under {bar}", p99, (p99 or 0) < bar)
+    bytes_ = max((series.get("largest_bytes", 0) for series in recorded["sessions"]), default=0)
+    yield _row("a session as it is stored, at most, bytes", "under 2048", bytes_ or None, bytes_ < 2048)
     yield ""
 
 
-def _row(what: str, target: str, measured: str, reached: bool) -> str:
-    return f"| {what} | {target} | {measured} | {'yes' if reached else '**no**'} |"
+def _row(what: str, target: str, measured: float | None, reached: bool) -> str:
+    if measured is None:
+        return f"| {what} | {target} | not measured | **no** |"
+    return f"| {what} | {target} | {measured:.0f} | {'yes' if reached else '**no**'} |"
 
 
 def _series(recorded: Figures) -> Iterator[str]:
-    settle, idle, restart = recorded["settle"], recorded["idle"], recorded["restart"]
     yield "## Cameras\n"
+    for name, words in (("settle", _settled), ("idle", _idled), ("restart", _restarted)):
+        stage = recorded.get(name, {})
+        if stage and "failed" not in stage:
+            yield from words(stage, recorded["cameras"])
+    yield "\n## Sessions\n"
     yield (
-        f"* All {recorded['cameras']} created within {settle['create_seconds']:.0f} s; {settle['ready']} were Ready,"
+        "| created/s | sessions | stuck | status written p50 / p95 / p99 / max, ms | since the request was sent,"
+        " p50 / p99 | Streaming written p50 / p99 | Ended written p50 / p99 | operator's CPU, ms per session | writes |"
+        " watches until the last was gone |"
+    )
+    yield "|---|---|---|---|---|---|---|---|---|---|"
+    for series in recorded["sessions"]:
+        if series.get("sessions"):
+            yield _session_row(series)
+
+
+def _settled(settle: Figures, cameras: int) -> Iterator[str]:
+    yield (
+        f"* All {cameras} created within {settle['create_seconds']:.0f} s; {settle['ready']} were Ready,"
         f" with {settle['pods']} pods, {settle['seconds']:.0f} s after the first."
     )
     yield f"* The operator took {settle['cpu_seconds']:.0f} s of CPU for that and {settle['memory_mb']:.0f} MB."
     yield f"* Writes until then: {_counts(settle['writes'])}."
+
+
+def _idled(idle: Figures, _: int) -> Iterator[str]:
     yield (
         f"* Then {idle['seconds']:.0f} s without a change: {sum(idle['writes'].values())} writes beside"
         f" {idle['lease_renewals']} of Leases (operator and nodes), {100 * idle['cpu_share']:.1f} % of a core,"
         f" {idle['memory_mb']:.0f} MB."
     )
+
+
+def _restarted(restart: Figures, _: int) -> Iterator[str]:
     yield (
         f"* SIGKILL and a new process: it led after {restart['lease_seconds']:.1f} s (the dead one's Lease had to run"
         f" out), heard from all agents after {restart['links_seconds']:.1f} s, was idle after"
         f" {restart['seconds']:.1f} s with {restart['peak_mb']:.0f} MB at most, and took up an edit in"
         f" {restart['edit_seconds']:.2f} s."
     )
-    yield "\n## Sessions\n"
-    yield (
-        "| created/s | sessions | status written p50 / p95 / p99 / max, ms | since the request was sent, p50 / p99 |"
-        " Streaming written p50 / p99 | operator's CPU, ms per session | writes |"
-    )
-    yield "|---|---|---|---|---|---|---|"
-    for series in recorded["sessions"]:
-        answer, request, streaming = series["from_answer"], series["from_request"], series["streaming"]
-        yield (
-            f"| {series['rate']} | {series['sessions']} |"
-            f" {' / '.join(f'{answer[name]:.0f}' for name in ('p50', 'p95', 'p99', 'max'))} |"
-            f" {request['p50']:.0f} / {request['p99']:.0f} | {streaming['p50']:.0f} / {streaming['p99']:.0f} |"
-            f" {1000 * series['spent_seconds'] / series['sessions']:.1f} | {_counts(series['writes'])} |"
-        )
+
+
+def _session_row(series: Figures) -> str:
+    cells = [
+        str(series["rate"]),
+        str(series["sessions"]),
+        str(series.get("stuck", "unknown")),
+        _times(series["from_answer"], "p50", "p95", "p99", "max"),
+        *(_times(series[name], "p50", "p99") for name in ("from_request", "streaming", "ended")),
+        f"{1000 * series['spent_seconds'] / series['sessions']:.1f}",
+        _counts(series["writes"]),
+        str(series["watch"]["watches"]),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _times(percentiles: dict[str, float], *names: str) -> str:
+    return " / ".join(f"{percentiles[name]:.0f}" for name in names) if percentiles else "not measured"
 
 
 def _counts(writes: dict[str, int]) -> str:

@@ -8,7 +8,6 @@ import os
 import re
 import resource
 import sys
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -154,9 +153,13 @@ class OperatorProcess:
                 *command, env=self._environment, cwd=self._directory, stdout=log, stderr=log
             )
 
+    def runs(self) -> bool:
+        """Whether there is a process."""
+        return self._process is not None and self._process.returncode is None
+
     async def kill(self) -> None:
         """SIGKILL."""
-        if self._process is not None and self._process.returncode is None:
+        if self._process is not None and self.runs():
             self._process.kill()
             await self._process.wait()
 
@@ -195,13 +198,14 @@ def writes(plane: ControlPlane) -> Counter[str]:
     return found
 
 
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float, pause: float = 0.25) -> float:
-    """How long it took until the condition held; TimeoutError if it did not in time."""
-    began = time.monotonic()
-    async with asyncio.timeout(seconds):
-        while not await condition():
-            await asyncio.sleep(pause)
-    return time.monotonic() - began
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float, what: str, pause: float) -> None:
+    """Back when the condition holds; TimeoutError if it does not in time, with `what` was waited for."""
+    try:
+        async with asyncio.timeout(seconds):
+            while not await condition():
+                await asyncio.sleep(pause)
+    except TimeoutError:
+        raise TimeoutError(f"not within {seconds:.0f} s: {what}") from None
 
 
 def _figures(page: str) -> dict[str, float]:
