@@ -30,6 +30,19 @@ install_packages() {
     DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
 }
 
+# Of Prometheus the tool alone: the whole package would start a server.
+bring_promtool() {
+    local folder
+    folder=$(realpath -m "${SIGHTLINE_BUILD:-.build}/promtool")
+    PATH=$folder/usr/bin:$PATH
+    command -v promtool >/dev/null && return
+    say "unpacking promtool from Debian's prometheus"
+    mkdir -p "$folder"
+    apt-get update -qq
+    (cd "$folder" && apt-get download -qq -o APT::Sandbox::User=root prometheus)
+    dpkg-deb --fsys-tarfile "$folder"/prometheus_*.deb | tar -x -C "$folder" ./usr/bin/promtool
+}
+
 run_pytest() { .venv/bin/python -m pytest -q "$@"; }
 
 # Whole clusters and browsers on a busy machine: a few tests that failed are run once more, by themselves. Those that
@@ -50,7 +63,7 @@ run_stage() {
 
 make setup web fanout
 took "set-up"
-make check
+make check PROFILE=full
 took "make check"
 run_pytest -n 2 --dist worksteal -m "stacks or thorough"
 took "protocol stacks against one another, fuzzing, long random stories"
@@ -63,10 +76,13 @@ else
 fi
 
 if ! is_debian_root; then
-    left_out+=("tests on a real API server, on the local node and in Chromium: they need root on a Debian machine")
+    left_out+=("tests on a real API server, on the local node, in Chromium and with promtool: they need root on Debian")
 else
     install_packages "${test_packages[@]}"
+    bring_promtool
     took "packages"
+    run_pytest -m promtool
+    took "alerts and dashboard with Prometheus"
     make cluster-build
     .venv/bin/python -m hack.cluster tools kwok >/dev/null
     took "Kubernetes and KWOK from source"

@@ -1,12 +1,21 @@
 """What holds for every test: chance is the same at every run, and Hypothesis never judges how long something took."""
 
+import gc
 import random
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("sightline", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("sightline")
+settings.register_profile("full", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("check", settings.get_profile("full"), max_examples=25)
+settings.load_profile("full")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _set_aside() -> None:
+    """What modules before left is collected, and what stays is not walked through again at each full collection."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

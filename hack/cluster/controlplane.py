@@ -21,7 +21,7 @@ from hack.cluster.processes import Supervisor
 
 SERVICE_NETWORK = "10.96.0.0/16"
 SERVICE_ADDRESS = "10.96.0.1"
-READY_TIMEOUT = 60.0
+READY_TIMEOUT = 120.0
 
 # What a cluster without a kubelet needs of the controllers: deletion that follows owners and namespaces, and evictions
 # that ask budgets.
@@ -124,11 +124,15 @@ class ControlPlane:
         supervisor.start("kube-controller-manager", [kube_binary(), "kube-controller-manager", *flags])
 
     def is_ready(self) -> bool:
-        """True when the API server calls itself ready."""
+        """True when the API server calls itself ready and has made its first namespace."""
+        return self._is_there("/readyz") and self._is_there("/api/v1/namespaces/default")
+
+    def _is_there(self, path: str) -> bool:
         try:
-            return self.request("GET", "/readyz") == b"ok"
+            self.request("GET", path)
         except (OSError, ClusterError):
             return False
+        return True
 
     def request(self, method: str, path: str, body: bytes | None = None) -> bytes:
         """One call as administrator; a YAML body is taken as it is."""
@@ -141,7 +145,7 @@ class ControlPlane:
             urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
         )
         try:
-            with opener.open(call, timeout=10) as answer:
+            with opener.open(call, timeout=30) as answer:
                 content: bytes = answer.read()
                 return content
         except urllib.error.HTTPError as refused:
@@ -152,19 +156,10 @@ class ControlPlane:
     def create_crds(self, folder: Path) -> None:
         """Create the CustomResourceDefinitions of a folder and wait until they are served."""
         path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-        names = [
-            json.loads(self.request("POST", path, file.read_bytes()))["metadata"]["name"]
-            for file in sorted(folder.glob("*.yaml"))
-        ]
-
-        def established() -> bool:
-            for name in names:
-                conditions = json.loads(self.request("GET", f"{path}/{name}"))["status"].get("conditions") or []
-                if not any(c["type"] == "Established" and c["status"] == "True" for c in conditions):
-                    return False
-            return True
-
-        self.supervisor.require("kube-apiserver", established, READY_TIMEOUT)
+        specs = [json.loads(self.request("POST", path, file.read_bytes()))["spec"] for file in folder.glob("*.yaml")]
+        # One that is called established is served some moments later.
+        lists = [f"/apis/{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['plural']}" for spec in specs]
+        self.supervisor.require("kube-apiserver", lambda: all(map(self._is_there, lists)), READY_TIMEOUT)
 
     def _etcd(self) -> list[str | Path]:
         client = f"http://127.0.0.1:{self.ports.etcd}"

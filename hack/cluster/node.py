@@ -26,7 +26,7 @@ from hack.cluster.toolchain import build_kube
 NODE_NAME = "sightline-local"
 DEFAULT_API_PORT = 6443
 SOCKET_PATH_LIMIT = 107  # bytes of a Unix socket's path
-READY_TIMEOUT = 90.0
+READY_TIMEOUT = 180.0
 
 # Folders that the kubelet and the network plugins make whatever their settings say; children first.
 DEVICE_PLUGINS = "/var/lib/kubelet/device-plugins"
