@@ -12,6 +12,7 @@ from helm_python import Chart
 
 from sightline_kube.cluster import Obj
 from sightline_model.reasons import AgentReason, NetworkReason, SourceReason
+from tests.contract.alert_cases import CASES
 from tests.helpers.chart import CHART, NAMESPACE, pick, render
 
 ROOT = Path(__file__).parents[2]
@@ -124,6 +125,17 @@ def test_labels_in_an_alert_s_words_are_those_of_its_question(objects: list[Obj]
         if " by (" not in rule["expr"] and not re.match(r"\(?(sum|max|absent)\(", rule["expr"]):
             kept |= TARGET | {"state"}
         assert named <= kept, rule["alert"]
+
+
+def test_each_alert_is_tried_with_what_fires_it_and_what_does_not(objects: list[Obj]) -> None:
+    alerts = {rule["alert"] for rule in rules(objects)}
+    assert {case.alert for case in CASES if case.fires} == alerts
+    assert {case.alert for case in CASES if not case.fires} == alerts
+
+
+def test_a_source_that_fails_is_told_of_whatever_the_reason(objects: list[Obj]) -> None:
+    (states,) = re.findall(r'state=~"([^"]*)"', expressions(objects)["SightlineSourceFails"])
+    assert set(states.split("|")) == {reason for reason in SourceReason if reason.failed}
 
 
 def test_the_dashboard_s_panels_have_their_places(objects: list[Obj]) -> None:
