@@ -56,9 +56,13 @@ def kubectl(server: Apiserver) -> Kubectl:
     cluster.apply(cluster_role("impersonating", [IMPERSONATING]))
     cluster("create", "clusterrolebinding", "stand-in", "--clusterrole=impersonating", "--user=stand-in")
     stolen = camera("probe", {"source": {"rtsp": {"url": "rtsp://a.lan/s", "credentialsRef": {"name": "x"}}}})
-    # Policies take effect some moments after they were made; the session's is the second of the two.
+    # Rights and policies take effect some moments after they were made; the session's is the second of the two.
     patience = time.monotonic() + 60
-    while not (refused(cluster, "no-secrets", stolen) and refused(cluster, "stand-in", session("probe", "bob"))):
+    while not (
+        denied(cluster, "no-secrets", stolen)
+        and denied(cluster, "stand-in", session("probe", "bob"))
+        and many(cluster, "create", [session("probe", "ann")], "--dry-run=server", "--as=stand-in")[0]
+    ):
         assert time.monotonic() < patience
     return cluster
 
@@ -106,6 +110,11 @@ def refused(kubectl: Kubectl, user: str, obj: Obj, verb: str = "create") -> str:
     taken, said = many(kubectl, verb, [obj], "--dry-run=server", f"--as={user}")
     assert taken or "denied request" in said, said
     return "" if taken else said
+
+
+def denied(kubectl: Kubectl, user: str, obj: Obj) -> bool:
+    """Whether that user may write such objects by now, but a policy keeps this one out."""
+    return "denied request" in many(kubectl, "create", [obj], "--dry-run=server", f"--as={user}")[1]
 
 
 def needed(case: Case) -> set[str]:

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import kubernetes_validate
@@ -18,7 +19,7 @@ from helm_python.errors import HelmError
 from sightline_api.settings import Settings as ApiSettings
 from sightline_model import crd
 from sightline_model.cameraclass import CameraClassSpec
-from sightline_model.names import agent_labels
+from sightline_model.names import agent_labels, spare_labels
 from sightline_model.support import not_supported_yet
 from sightline_model.tokens import Signer
 from sightline_operator.settings import OperatorSettings
@@ -130,6 +131,15 @@ def test_lint() -> None:
     assert report["errors"] == []
 
 
+@pytest.fixture(scope="module")
+def schemas() -> Iterator[None]:
+    """Kubernetes's schemas are read once, not again for each object."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kubernetes_validate.utils, "schema_contents", cache(kubernetes_validate.utils.schema_contents))
+        yield
+
+
+@pytest.mark.usefixtures("schemas")
 @pytest.mark.parametrize("version", KUBERNETES)
 @pytest.mark.parametrize("case", CASES)
 def test_objects_are_what_kubernetes_knows(chart: Chart, case: str, version: str) -> None:
@@ -299,7 +309,7 @@ class TestSettings:
         theirs = OperatorSettings.model_validate({"agent_image": ours.agent_image})
         # Outside a cluster an operator is the only one.
         lease = {"lease_name": "sightline-operator", "lease_namespace": NAMESPACE}
-        assert ours == theirs.model_copy(update=lease)
+        assert ours == theirs.model_copy(update={**lease, "owner_role": "sightline-operator"})
 
     def api(self, chart: Chart, values: Obj, folder: Path, monkeypatch: pytest.MonkeyPatch) -> ApiSettings:
         objects = render(chart, values)
@@ -383,85 +393,31 @@ class TestDefaultClass:
         assert "sightline-class" not in names
 
 
-class TestRights:
-    def test_a_list_of_namespaces_leaves_nothing_cluster_wide_but_classes_and_nodes(self, chart: Chart) -> None:
-        objects = render(chart, EVERYTHING)
-        (cluster_wide,) = [
-            pick(objects, "ClusterRole", "sightline-operator")["rules"],
-        ]
-        resources = {resource for rule in cluster_wide for resource in rule["resources"]}
-        assert resources == {"cameraclasses", "cameraclasses/status", "nodes"}
-        roles = [o for o in objects if o["kind"] == "Role" and o["metadata"]["name"] == "sightline-operator"]
-        assert [role["metadata"]["namespace"] for role in roles] == ["doors", "gates"]
-        everywhere = pick(render(chart), "ClusterRole", "sightline-operator")["rules"]
-        for role in roles:
-            assert cluster_wide + role["rules"] == everywhere
-
-    @pytest.mark.parametrize("values", [{}, EVERYTHING])
-    def test_the_operator_cannot_read_secrets(self, chart: Chart, values: Obj) -> None:
-        verbs = {
-            verb
-            for obj in render(chart, values)
-            if obj["kind"] in {"Role", "ClusterRole"} and obj["metadata"]["name"] == "sightline-operator"
-            for rule in obj["rules"]
-            if "secrets" in rule["resources"]
-            for verb in rule["verbs"]
+class TestSpares:
+    def test_what_ends_them_is_there_at_the_end_alone(self, chart: Chart) -> None:
+        """All of it is made for the Job, and before it, by `helm uninstall`, and none of it stays."""
+        made = [obj for obj in render(chart, EVERYTHING) if obj["metadata"]["name"] == "sightline-spares"]
+        places = {(obj["kind"], obj["metadata"]["namespace"]) for obj in made}
+        assert places == {
+            ("ServiceAccount", NAMESPACE),
+            ("Role", "doors"),
+            ("RoleBinding", "doors"),
+            ("Job", NAMESPACE),
         }
-        assert verbs == {"create", "patch"}
+        for obj in made:
+            notes = obj["metadata"]["annotations"]
+            assert notes["helm.sh/hook"] == "post-delete"
+            assert "hook-succeeded" in notes["helm.sh/hook-delete-policy"]
+            assert (int(notes.get("helm.sh/hook-weight", "0")) < 0) is (obj["kind"] != "Job")
 
-    @pytest.mark.parametrize(("values", "expected"), [({}, []), (EVERYTHING, [("Role", "doors", ["get"])])])
-    def test_secrets_are_read_for_spare_agents_alone(self, chart: Chart, values: Obj, expected: list[object]) -> None:
-        objects = render(chart, values)
-        bound = {
-            (obj["roleRef"]["kind"], obj["roleRef"]["name"], obj["metadata"].get("namespace"))
-            for obj in objects
-            if obj["kind"].endswith("RoleBinding") or obj["kind"] == "ClusterRoleBinding"
-            for subject in obj["subjects"]
-            if subject["name"] == "sightline-operator"
-        }
-        reading = [
-            (obj["kind"], obj["metadata"].get("namespace"), rule["verbs"])
-            for obj in objects
-            if (obj["kind"], obj["metadata"]["name"], obj["metadata"].get("namespace")) in bound
-            for rule in obj["rules"]
-            if "secrets" in rule["resources"] and set(rule["verbs"]) & {"get", "list", "watch"}
-        ]
-        assert reading == expected
+    def test_the_job_runs_the_program_for_the_namespaces(self, chart: Chart) -> None:
+        job = pick(render(chart, EVERYTHING), "Job", "sightline-spares")
+        (container,) = job["spec"]["template"]["spec"]["containers"]
+        assert container["command"] == ["python", "-c"]
+        assert container["args"] == [(CHART / "files/end_spares.py").read_text(), "doors"]
 
-    def test_spare_agents_are_kept_where_the_operator_serves(self, chart: Chart) -> None:
-        values = {"watchNamespaces": ["doors"], "warmAgents": {"namespaces": ["doors", "gates"]}}
-        with pytest.raises(HelmError, match="gates is not among watchNamespaces"):
-            render(chart, values)
-
-    def test_no_rule_has_a_wildcard(self, chart: Chart) -> None:
-        for obj in render(chart, EVERYTHING):
-            for rule in obj.get("rules", ()) if obj["kind"] in {"Role", "ClusterRole"} else ():
-                assert "*" not in rule["apiGroups"] + rule["resources"] + rule["verbs"]
-
-    def test_aggregation_can_be_switched_off(self, chart: Chart) -> None:
-        for values, expected in (({}, True), (EVERYTHING, False)):
-            labels = pick(render(chart, values), "ClusterRole", "sightline-view")["metadata"]["labels"]
-            assert ("rbac.authorization.k8s.io/aggregate-to-view" in labels) is expected
-
-
-class TestAdmission:
-    def bindings(self, objects: list[Obj]) -> dict[str, Obj]:
-        kind = "ValidatingAdmissionPolicyBinding"
-        return {obj["metadata"]["name"]: obj["spec"] for obj in objects if obj["kind"] == kind}
-
-    def test_rules_for_people_may_be_left_out_and_those_for_the_operator_not(self, chart: Chart) -> None:
-        assert sorted(self.bindings(render(chart))) == ["sightline-cameras", "sightline-operator", "sightline-sessions"]
-        without = render(chart, {"admissionPolicy": {"enabled": False}})
-        assert sorted(self.bindings(without)) == ["sightline-operator"]
-
-    def test_they_hold_where_the_release_s_front_door_is(self, chart: Chart) -> None:
-        for values, expected in (({}, None), (EVERYTHING, ["doors", "gates"])):
-            for name in ("sightline-cameras", "sightline-sessions"):
-                binding = self.bindings(render(chart, values))[name]
-                assert (binding["policyName"], binding["validationActions"]) == (name, ["Deny"])
-                found = binding.get("matchResources", {}).get("namespaceSelector", {}).get("matchExpressions")
-                namespaces = found and found[0]["values"]
-                assert namespaces == expected
+    def test_nothing_of_it_is_there_without_namespaces(self, chart: Chart) -> None:
+        assert "sightline-spares" not in {obj["metadata"]["name"] for obj in render(chart)}
 
 
 class TestSeveralOperators:
@@ -528,7 +484,9 @@ class TestNetworkPolicies:
 
     def test_agents_are_found_by_their_labels(self, chart: Chart) -> None:
         spec = self.policies(render(chart, {"watchNamespaces": ["gates"]}))["gates", "sightline-agents"]
-        assert spec["podSelector"]["matchLabels"].items() <= agent_labels("front", "default").items()
+        wanted = spec["podSelector"]["matchLabels"].items()
+        assert wanted <= agent_labels("front", "default").items()
+        assert wanted <= spare_labels("default").items()
 
     def test_may_be_left_out(self, chart: Chart) -> None:
         assert self.policies(render(chart, {"networkPolicies": {"enabled": False}})) == {}

@@ -16,10 +16,17 @@ from helm_python.config import Config
 from sightline_kube.errors import ForbiddenError, InvalidError
 from sightline_kube.kinds import SECRET
 from sightline_kube.real import RealCluster
-from sightline_model.names import AGENT_SECRET_TYPE, OPERATOR_FIELD_MANAGER
+from sightline_model.names import (
+    AGENT_SECRET_TYPE,
+    OPERATOR_FIELD_MANAGER,
+    SPARE_ADOPTED,
+    SPARE_LABEL,
+    agent_labels,
+    spare_labels,
+)
 from tests.helpers.apiserver import Apiserver, kube_binary, running_apiserver
 from tests.helpers.chart import CHART, NAMESPACE, Obj, pick, pod_specs, render
-from tests.helpers.kubectl import Kubectl
+from tests.helpers.kubectl import Kubectl, KubectlError
 
 pytestmark = pytest.mark.apiserver
 
@@ -105,15 +112,24 @@ def release(server: Apiserver, kubectl: Kubectl, tmp_path_factory: pytest.TempPa
             yield config
 
 
-def as_operator(server: Apiserver, kubectl: Kubectl, directory: Path) -> Path:
-    """A kubeconfig with a token of the operator's service account."""
-    token = kubectl("create", "token", "sightline-operator", f"--namespace={NAMESPACE}").strip()
+def as_account(kubectl: Kubectl, account: str, directory: Path) -> Path:
+    """A kubeconfig with a token of a service account of the release."""
+    token = kubectl("create", "token", account, f"--namespace={NAMESPACE}").strip()
     content = json.loads(kubectl("config", "view", "--raw", "--output=json"))
     for user in content["users"]:
         user["user"] = {"token": token}
-    path = directory / "operator.json"
+    path = directory / f"{account}.json"
     path.write_text(json.dumps(content))
     return path
+
+
+def run_file(name: str, kubeconfig: Path, *arguments: str) -> None:
+    """Run a program of the chart's, as its Job would."""
+    environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
+    environment.pop("KUBERNETES_SERVICE_HOST", None)
+    command = [sys.executable, str(CHART / "files" / name), *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 async def refused(call: Awaitable[object]) -> bool:
@@ -132,6 +148,15 @@ def allowed(kubectl: Kubectl, questions: list[tuple[str, str, str]]) -> list[tup
     answers = kubectl("create", '-o=jsonpath={.status.allowed}{" "}', "-f", "-", manifest=reviews).split()
     assert len(answers) == len(split)
     return [asked for asked, answer in zip(split, answers, strict=True) if answer == "true"]
+
+
+def may_end_pods(kubectl: Kubectl, account: str, namespace: str) -> bool:
+    """Whether a service account of the release may."""
+    user = f"--as=system:serviceaccount:{NAMESPACE}:{account}"
+    try:
+        return kubectl("auth", "can-i", "delete", "pods", f"--namespace={namespace}", user).strip() == "yes"
+    except KubectlError:
+        return False
 
 
 def access_review(who: str, verb: str, resource: str) -> Obj:
@@ -153,7 +178,7 @@ def access_review(who: str, verb: str, resource: str) -> Obj:
 @pytest.mark.usefixtures("release")
 class TestInstalled:
     def test_crds_and_programs_are_there(self, kubectl: Kubectl) -> None:
-        kubectl("wait", "--for=condition=Established", "--timeout=20s", "crd", "--all")
+        kubectl("wait", "--for=condition=Established", "--timeout=90s", "crd", "--all")
         for name in ("sightline-operator", "sightline-api"):
             kubectl.get("deployment", name, NAMESPACE)
         assert kubectl.get("service", "sightline-api", NAMESPACE)["spec"]["ports"][0]["name"] == "http"
@@ -163,12 +188,8 @@ class TestInstalled:
     ) -> None:
         path = tmp_path / "class.json"
         path.write_text(pick(render(chart), "ConfigMap", "sightline-class")["data"]["class.json"])
-        environment = {**os.environ, "KUBECONFIG": str(server.kubeconfig)}
-        environment.pop("KUBERNETES_SERVICE_HOST", None)
-        command = [sys.executable, str(CHART / "files/apply_class.py"), str(path)]
         for _ in range(2):
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
-            assert done.returncode == 0, done.stderr
+            run_file("apply_class.py", server.kubeconfig, str(path))
         found = kubectl.get("cameraclass", "default")
         assert found["metadata"]["annotations"]["sightline.dev/is-default-class"] == "true"
         assert found["metadata"]["generation"] == 1
@@ -180,15 +201,13 @@ class TestInstalled:
     def test_what_they_may_not(self, kubectl: Kubectl) -> None:
         assert allowed(kubectl, MAY_NOT) == []
 
-    async def test_the_operator_reaches_no_secret_but_its_own(
-        self, server: Apiserver, kubectl: Kubectl, tmp_path: Path
-    ) -> None:
+    async def test_the_operator_reaches_no_secret_but_its_own(self, kubectl: Kubectl, tmp_path: Path) -> None:
         theirs: Obj = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "camera-x", "namespace": "default"}}
         kubectl("create", "-f", "-", manifest={**theirs, "stringData": {"password": "hunter2"}})
         ours = {**theirs, "metadata": {**theirs["metadata"], "name": "camera-y"}, "type": AGENT_SECRET_TYPE}
-        cluster = await RealCluster.from_kubeconfig(str(as_operator(server, kubectl, tmp_path)))
+        cluster = await RealCluster.from_kubeconfig(str(as_account(kubectl, "sightline-operator", tmp_path)))
         try:
-            async with asyncio.timeout(30):  # policies take effect some moments after they were made
+            async with asyncio.timeout(90):  # policies take effect some moments after they were made
                 while not await refused(cluster.merge_patch(SECRET, "default", "camera-x", {})):
                     await asyncio.sleep(0.1)
             taken = {**ours, "metadata": theirs["metadata"]}
@@ -221,7 +240,26 @@ class TestInstalled:
         assert kubectl.get("deployment", "sightline-api", NAMESPACE)["spec"]["replicas"] == 2
         assert kubectl.get("secret", "sightline-keys", NAMESPACE)["data"] == before
 
-    def test_uninstalling_leaves_cameras(self, release: Config, kubectl: Kubectl) -> None:
+    async def test_spares_end_with_the_release_and_no_other_pod_does(
+        self, chart: Chart, kubectl: Kubectl, tmp_path: Path
+    ) -> None:
+        """No kubelet is there to run the Job, so its program is run here, with the rights of its account."""
+        kubectl("create", "namespace", "doors")
+        objects = render(chart, {"warmAgents": {"namespaces": ["doors"]}})
+        for kind in ("ServiceAccount", "Role", "RoleBinding"):
+            kubectl.apply(pick(objects, kind, "sightline-spares"))
+        waiting, adopted = spare_labels("default"), {**agent_labels("gate", "default"), SPARE_LABEL: SPARE_ADOPTED}
+        for name, labels in (("one", waiting), ("two", waiting), ("watched", adopted)):
+            spec = {"containers": [{"name": "agent", "image": "registry.example/agent"}]}
+            metadata = {"name": name, "namespace": "doors", "labels": labels}
+            kubectl.apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+        async with asyncio.timeout(30):  # rights take effect some moments after they were given
+            while not may_end_pods(kubectl, "sightline-spares", "doors"):
+                await asyncio.sleep(0.1)
+        run_file("end_spares.py", as_account(kubectl, "sightline-spares", tmp_path), "doors")
+        assert [pod["metadata"]["name"] for pod in kubectl.list("pods", namespace="doors")] == ["watched"]
+
+    def test_uninstalling_leaves_cameras_and_the_key_that_agents_trust(self, release: Config, kubectl: Kubectl) -> None:
         camera = {
             "apiVersion": "sightline.dev/v1alpha1",
             "kind": "Camera",
@@ -234,9 +272,7 @@ class TestInstalled:
         assert kubectl.get("camera", "kept")["spec"]["source"]
         assert kubectl.list("deployments", namespace=NAMESPACE) == []
         assert kubectl.get("secret", "sightline-keys", NAMESPACE)["data"] == before
-
-    def test_a_release_that_comes_back_has_the_key_that_agents_trust(self, release: Config, kubectl: Kubectl) -> None:
-        before = kubectl.get("secret", "sightline-keys", NAMESPACE)["data"]
+        # A release that comes back has it, too.
         with Chart.load(CHART) as loaded:
             release.install(loaded, "sightline", {"defaultClass": {"create": False}}, namespace=NAMESPACE)
         assert kubectl.list("deployments", namespace=NAMESPACE)

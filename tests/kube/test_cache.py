@@ -177,6 +177,20 @@ def test_managed_fields_are_not_held(cache: Cache) -> None:
     assert "managedFields" in obj["metadata"]  # what was handed in is not touched
 
 
+def test_what_a_list_repeats_is_what_is_held_already(cache: Cache) -> None:
+    cache.observe(CAMERA, ADDED, at(3, camera("a")))
+    held = cache.get(CAMERA, "default", "a")
+    assert cache.kept(at(3, camera("a"))) is held
+    managed = at(4, camera("a"))
+    managed["metadata"]["managedFields"] = [{"manager": "kubectl"}]
+    assert cache.kept(managed) == at(4, camera("a"))
+    assert cache.kept(at(1, camera("b"))) == at(1, camera("b"))
+    assert cache.kept(at(1, labelled(camera("a"), kind="another"))) != held
+    assert cache.get(CAMERA, "default", "a") is held
+    lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "a", "namespace": "default"}}
+    assert cache.kept(lease) == lease
+
+
 def test_the_images_of_nodes_are_not_held() -> None:
     """They are most of a Node, which has many of them and is told again every few minutes."""
     nodes = Cache([NODE])
@@ -237,7 +251,7 @@ def content(cache: Cache) -> dict[str, Obj]:
     return {obj["metadata"]["name"]: obj for obj in cache.list(CAMERA)}
 
 
-@settings(max_examples=150)
+@settings(max_examples=settings().max_examples * 3 // 2)
 @given(STEPS, st.data())
 def test_after_the_newest_list_nothing_old_confuses(steps: list[tuple[str, str]], data: st.DataObject) -> None:
     events, lists = asyncio.run(history(steps))
@@ -253,7 +267,7 @@ def test_after_the_newest_list_nothing_old_confuses(steps: list[tuple[str, str]]
         assert content(cache) == truth
 
 
-@settings(max_examples=150)
+@settings(max_examples=settings().max_examples * 3 // 2)
 @given(STEPS, st.data())
 def test_all_events_lead_to_the_truth_whatever_old_lists_say(steps: list[tuple[str, str]], data: st.DataObject) -> None:
     events, lists = asyncio.run(history(steps))
@@ -268,7 +282,6 @@ def test_all_events_lead_to_the_truth_whatever_old_lists_say(steps: list[tuple[s
     assert content(cache) == {item["metadata"]["name"]: item for item in lists[-1].items}
 
 
-@settings(max_examples=100)
 @given(STEPS, st.data())
 def test_what_is_told_adds_up_to_what_is_held(steps: list[tuple[str, str]], data: st.DataObject) -> None:
     events, lists = asyncio.run(history(steps))

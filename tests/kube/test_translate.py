@@ -57,6 +57,11 @@ def test_an_apply_with_an_unknown_field_is_invalid() -> None:
         ({"details": {"retryAfterSeconds": 5}}, {"Retry-After": "3"}, 3.0),
         ({"details": None}, {}, None),
         ({}, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, None),
+        # What stands before an API server, and says so for hours, must not put watches to sleep for hours.
+        ({}, {"Retry-After": "86400"}, 60.0),
+        ({}, {"Retry-After": "inf"}, 60.0),
+        ({}, {"Retry-After": "-5"}, 0.0),
+        ({}, {"Retry-After": "nan"}, 0.0),
     ],
 )
 def test_retry_after(body: dict[str, object], headers: dict[str, str], expected: float | None) -> None:

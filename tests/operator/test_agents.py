@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -23,7 +24,7 @@ from sightline_model.reasons import EndReason
 from sightline_model.sealing import SealingKey
 from sightline_model.session import SessionPhase
 from sightline_model.tokens import Signer, generate_private_key_pem, verify
-from sightline_operator import agents, build
+from sightline_operator import agents, build, share
 from sightline_operator.agents import AgentTarget, HttpAgentLinks
 from sightline_operator.errors import AgentCallError
 from sightline_operator.facts import UNREADABLE, LinkState
@@ -265,3 +266,38 @@ async def test_credentials_go_nowhere_without_a_key_to_seal_to() -> None:
         with pytest.raises(AgentCallError, match="not said what to seal to"):
             await here.links.put_config(*here.target.key, build.agent_config(plan_of(facts())), {})
         assert server.bodies == []
+
+
+async def test_an_agent_that_talks_without_end_does_not_keep_others_waiting(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Sixty megabytes of small events: while most of them still wait at their sender, others are heard."""
+    monkeypatch.setattr(share, "CREDIT_SECONDS", 0.01)
+    limits: Counter[str] = Counter()
+    async with serving() as (loud, loud_target), serving() as (quiet, quiet_target):
+        links = HttpAgentLinks(SIGNER, rng=lambda: 0.0, limited=lambda limit: limits.update([limit]))
+        quiet_target = replace(quiet_target, pod="quiet")
+        links.follow(loud_target)
+        links.follow(quiet_target)
+        task = asyncio.ensure_future(links.run())
+        try:
+            await until(lambda: all(links.state(*target.key).connected for target in (loud_target, quiet_target)))
+            body = SessionEvent(session=session_report(SessionPhase.STREAMING)).model_dump_json(exclude_none=True)
+            flood = f"event: session\ndata: {body}\n\n".encode() * 1000
+            for _ in range(60_000_000 // len(flood)):
+                loud.streams[0].put_nowait(flood)
+            await until(lambda: limits["time"] >= 2)
+            quiet.streams[0].put_nowait(SessionEvent(session=session_report(SessionPhase.STREAMING)))
+            await until(lambda: "s-1" in links.state(*quiet_target.key).sessions)
+            assert loud.streams[0].qsize() > 0
+            assert links.state(*loud_target.key).connected
+            warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+            assert warnings == [
+                "site/camera-gate-one says more than the operator listens to: it is read more slowly from now on"
+            ]
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            while not loud.streams[0].empty():
+                loud.streams[0].get_nowait()

@@ -1,12 +1,13 @@
 """One PodDisruptionBudget for each namespace with cameras, ours alone."""
 
+from dataclasses import replace
 from typing import Any
 
 from sightline_kube.errors import NotFoundError
-from sightline_kube.kinds import CAMERA, POD_DISRUPTION_BUDGET
+from sightline_kube.kinds import CAMERA, CLUSTER_ROLE, POD_DISRUPTION_BUDGET
 from sightline_operator import budgets
 from tests.operator.virtualtime import run
-from tests.operator.world import World, world
+from tests.operator.world import OPTIONS, World, world
 
 
 async def found(here: World) -> dict[str, Any] | None:
@@ -72,5 +73,74 @@ def test_somebody_elses_is_left_alone() -> None:
             await here.cluster.delete(CAMERA, "default", "gate")
             await here.settled()
             assert await found(here) is not None
+
+    run(main)
+
+
+ROLE = {
+    "apiVersion": CLUSTER_ROLE.api_version,
+    "kind": CLUSTER_ROLE.kind,
+    "metadata": {"name": "sightline-operator"},
+    "rules": [],
+}
+RELEASED = replace(OPTIONS, owner_role="sightline-operator")
+
+
+def test_it_goes_with_the_release() -> None:
+    async def main() -> None:
+        async with world(options=RELEASED) as here:
+            await here.cluster.create(ROLE)
+            await here.start_camera()
+            await here.settled()
+            await here.stop()
+            await here.cluster.delete(CLUSTER_ROLE, None, "sightline-operator")
+            assert await found(here) is None
+            # The camera and its agent stay; a release that comes later makes another budget.
+            assert await here.pods()
+            await here.cluster.create(ROLE)
+            here.start()
+            await here.settled()
+            assert await found(here) is not None
+
+    run(main)
+
+
+def test_one_of_an_older_release_gets_its_owner_with_one_write() -> None:
+    async def main() -> None:
+        async with world() as here:
+            await here.start_camera()
+            await here.settled()
+            role = await here.cluster.create(ROLE)
+            here.options = RELEASED
+            here.recording.calls.clear()
+            await here.restart()
+            await here.settled(700)
+            budget = await found(here)
+            assert budget is not None
+            (owner,) = budget["metadata"]["ownerReferences"]
+            assert owner["uid"] == role["metadata"]["uid"]
+            assert [call for call in here.recording.calls if call[1] == "PodDisruptionBudget"] == [
+                ("apply", "PodDisruptionBudget", budgets.NAME)
+            ]
+
+    run(main)
+
+
+def test_it_does_not_come_and_go_when_the_owner_is_made_again() -> None:
+    async def main() -> None:
+        async with world(options=RELEASED) as here:
+            await here.start_camera()
+            await here.settled()
+            assert "ownerReferences" not in (await found(here) or {})["metadata"]
+            await here.cluster.create(ROLE)
+            await here.restart()
+            await here.settled()
+            await here.cluster.delete(CLUSTER_ROLE, None, "sightline-operator")
+            await here.cluster.create(ROLE)
+            await here.settled()
+            here.recording.calls.clear()
+            await here.settled(700)
+            assert await found(here) is not None
+            assert here.recording.calls == []
 
     run(main)

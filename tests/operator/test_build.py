@@ -64,7 +64,7 @@ def test_pod() -> None:
             "name": "camera-gate-abc",
             "namespace": "site",
             "labels": {**LABELS, names.AGENT_LABEL: "camera-gate-abc"},
-            "annotations": {"sightline.dev/class-hash": build.class_hash(plan())},
+            "annotations": {"sightline.dev/credentials-hash": build.credentials_hash(plan().spec)},
             "ownerReferences": [OWNER],
         },
         "spec": {
@@ -209,7 +209,15 @@ def test_each_quality_gets_its_own_credentials() -> None:
     # Qualities that need no Secret are news for the agent, but no reason for another pod.
     assert build.pod_hash(plan({"profiles": profiles[1:]})) == build.pod_hash(plan())
     assert build.pod_hash(made) != build.pod_hash(plan())
-    assert build.class_hash(made) == build.class_hash(plan())
+    assert build.credentials_hash(made.spec) != build.credentials_hash(plan().spec)
+
+
+def test_the_hash_of_credentials_is_the_same_in_every_version() -> None:
+    """Or all cameras would get new agents at once with the version that counts otherwise."""
+    source = {"rtsp": {"url": "rtsp://camera.example/one", "credentialsRef": {"name": "login"}}}
+    made = plan({"source": source, "profiles": [{"name": "sd", "source": source}]})
+    assert build.credentials_hash(made.spec) == "df28d3c0135df72e"
+    assert build.credentials_hash(plan({"source": {"testPattern": {}}}).spec) == "44136fa355b3678a"
 
 
 def test_config_secret() -> None:
@@ -291,9 +299,8 @@ def test_service() -> None:
 )
 def test_what_needs_another_pod(spec: dict[str, Any], camera_class: dict[str, Any], another_pod: bool) -> None:
     assert (build.pod_hash(plan(spec, camera_class)) != build.pod_hash(plan())) is another_pod
-    assert (build.class_hash(plan(spec, camera_class)) != build.class_hash(plan())) is bool(
-        another_pod and camera_class
-    )
+    edited = build.credentials_hash(plan(spec, camera_class).spec) != build.credentials_hash(plan().spec)
+    assert edited is bool(another_pod and spec)
 
 
 def test_the_revision_covers_keys_and_limits() -> None:
@@ -308,6 +315,6 @@ def test_an_attempt_is_noted_and_does_not_count_as_a_change() -> None:
     pod = build.agent_pod(plan(), "abc", attempt=3)
     assert pod["metadata"]["annotations"] == {
         "sightline.dev/desired-hash": build.pod_hash(plan()),
-        "sightline.dev/class-hash": build.class_hash(plan()),
+        "sightline.dev/credentials-hash": build.credentials_hash(plan().spec),
         "sightline.dev/attempt": "3",
     }

@@ -337,10 +337,8 @@ def test_a_secret_that_is_lost_before_the_pod_starts_is_written_again() -> None:
             await here.add_camera()
             await until(lambda: has_pods(here))
             await here.cluster.delete(SECRET, "default", "camera-gate")
-            loop = asyncio.get_running_loop()
-            began = loop.time()
             await until(here.is_ready, 60)
-            assert 10 <= loop.time() - began < 20
+            assert 10 <= asyncio.get_running_loop().time() < 20  # the pod tells of its birth in whole seconds: 0
 
     run(main)
 

@@ -30,6 +30,9 @@ TROUBLE = verdicts.no("AgentNotReady", "gone")
         (AgentReason.NOT_WANTED, 1.0, "False"),
         (SourceReason.STALLED, 4.0, "True"),
         (SourceReason.STALLED, 6.0, "False"),
+        # By the clock of a node, which may be ahead: a little does no harm, and more must not hide a trouble.
+        (SourceReason.CONNECTING, -4.0, "True"),
+        (SourceReason.CONNECTING, -3600.0, "False"),
         (SourceReason.AUTHENTICATION_FAILED, 1.0, "False"),
         (SourceReason.CODEC_UNSUPPORTED, 1.0, "False"),
     ],

@@ -13,7 +13,7 @@ from sightline_model.agent import SourceReport
 from sightline_model.camera import CameraStatus, Phase
 from sightline_model.conditions import Condition
 from sightline_model.reasons import ConditionStatus, SourceReason
-from sightline_operator import build, pods
+from sightline_operator import build, pods, verdicts
 from sightline_operator.decide import Decision, decide
 from sightline_operator.drift import covers
 from sightline_operator.facts import CameraFacts, ConfigWrite, LinkState
@@ -254,8 +254,10 @@ def test_source_ready(
     assert verdict(decision, "Ready") == ready
     if expected[0] == "False":
         said_and_advised = condition(decision, "Ready").message
-        assert re.fullmatch(r"what the agent says\. [A-Z].{10,150}\.", said_and_advised)
+        assert re.fullmatch(r"What the agent says\. [A-Z].{10,150}\.", said_and_advised)
         assert condition(decision, "SourceReady").message == said_and_advised
+    else:
+        assert condition(decision, "SourceReady").message == "What the agent says."
     live = reason is SourceReason.STREAMING
     silent = decide(well(links={"camera-gate-one": link(report=report(reason, verified))}), NOW)
     assert silent.status
@@ -264,6 +266,31 @@ def test_source_ready(
     assert decision.status
     assert (decision.status.live, decision.status.phase) == (live, phase)
     assert verdict(decision, "OutputsReady") == ("True", "NoOutputs")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("the camera answers too slowly", "The camera answers too slowly."),
+        ("connected, but no picture comes.", "Connected, but no picture comes."),
+        ("Its sound is left out. ", "Its sound is left out."),
+        ("127.0.0.1:9 cannot be reached", "127.0.0.1:9 cannot be reached."),
+        ("camera.lan:554 cannot be reached", "camera.lan:554 cannot be reached."),
+        ("rtsp://camera.lan is redirected without end", "rtsp://camera.lan is redirected without end."),
+        ("élan", "élan."),
+        (" . ", ""),
+        ("", ""),
+    ],
+)
+def test_what_agents_say_reads_as_other_messages_do(words: str, message: str) -> None:
+    assert verdicts.sentence(words) == message
+
+
+def test_what_agents_say_leaves_room_for_advice() -> None:
+    given = well(links={"camera-gate-one": link(report=report(SourceReason.UNREACHABLE, message="x" * 1024))})
+    message = condition(decide(given, NOW), "SourceReady").message
+    assert message.startswith("X")
+    assert message.endswith("from the cluster to it.")
 
 
 @pytest.mark.parametrize(

@@ -2,19 +2,20 @@
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from sightline_kube.kinds import CAMERA_CLASS, NODE, POD
+from sightline_kube.kinds import CAMERA, CAMERA_CLASS, NODE, POD
 from sightline_model import names
 from sightline_model.agent import SessionReport
 from sightline_model.reasons import EndReason
 from sightline_model.session import SessionPhase
 from sightline_operator import build, generations, pods
-from sightline_operator.handover import BATCH, GOODBYE_SECONDS, Drain, Move, drain
+from sightline_operator.handover import BATCH, GOODBYE_SECONDS, SILENT_SECONDS, Drain, Move, drain
 from tests.operator.looks import phase_is
-from tests.operator.samples import NOW, ago, link, pod, running
+from tests.operator.samples import NOW, ago, link, pod, running, waiting
 from tests.operator.virtualtime import run, until
 from tests.operator.world import FakeAgent, World, names_of, world
 
@@ -31,8 +32,8 @@ def drained(
     age: float, watching: int = 1, *, move: Move | None = None, phase: SessionPhase = SessionPhase.STREAMING
 ) -> Drain:
     """The verdict on a pod whose successor has run for `age` seconds; its viewers have a minute by default."""
-    old, new = pod("old"), pod("new", status=running(age))
-    return drain(old, new, link(*viewers(watching, phase)), move or Move(drain=60.0, class_hash="newer"), NOW)
+    old, new = pod("old"), pod("new", running(age), age)
+    return drain(old, new, link(*viewers(watching, phase)), move or Move(drain=60.0), NOW)
 
 
 @pytest.mark.parametrize(
@@ -53,18 +54,90 @@ def test_viewers_have_their_time(age: float, watching: int, keep: bool, ended: i
     assert verdict.look_again == again
 
 
+@pytest.mark.parametrize(("said", "made", "left"), [(-3600, 20, 40.0), (3600, 20, 40.0), (10, 20, 50.0)])
+def test_a_node_whose_clock_is_wrong_gives_viewers_neither_no_time_nor_too_much(
+    said: float, made: float, left: float
+) -> None:
+    new = pod("new", running(said), made)
+    assert drain(pod("old"), new, link(*viewers(1)), Move(drain=60.0), NOW).look_again == left
+
+
 def test_ended_sessions_and_lost_links_keep_nothing() -> None:
     assert not drained(0, 3, phase=SessionPhase.ENDED).keep
-    assert not drain(pod("old"), pod("new"), link(*viewers(1), connected=False), Move(drain=60.0), NOW).keep
+    unready = pod("old", status=UNREADY)
+    assert not drain(unready, pod("new"), link(*viewers(1), connected=False), Move(drain=60.0), NOW).keep
+
+
+UNREADY = running() | {"conditions": []}
+SILENT: dict[str, Any] = {"connected": False, "report": None, "changed_at": None}
+
+
+@pytest.mark.parametrize(
+    ("said", "keep"),
+    [
+        # Another operator has just started, and the successor was the first to answer.
+        ({**SILENT, "followed_at": ago(3)}, True),
+        ({**SILENT, "followed_at": ago(3), "changed_at": ago(1)}, True),
+        ({**SILENT, "followed_at": ago(SILENT_SECONDS)}, False),
+        # Its stream broke a moment ago.
+        ({"connected": False, "changed_at": ago(3)}, True),
+        ({"connected": False, "changed_at": ago(SILENT_SECONDS)}, False),
+    ],
+)
+def test_an_agent_that_is_out_of_hearing_for_a_moment_keeps_its_viewers(said: dict[str, Any], keep: bool) -> None:
+    sessions = viewers(0 if "report" in said else 1)
+    old, new, minute = pod("old", status=UNREADY), pod("new", status=running(5)), Move(drain=60.0)
+    verdict = drain(old, new, link(*sessions, **said), minute, NOW)
+    assert (verdict.keep, verdict.hang_up) == (keep, None)
+    assert verdict.look_again == (7.0 if keep else None)
+    # Not for longer than its viewers have, nor once its container has ended.
+    assert not drain(old, pod("new", age=70), link(*sessions, **said), minute, NOW).keep
+    ended = pod("old", status={"phase": "Running", "podIP": "10.0.0.1"} | waiting("CrashLoopBackOff"))
+    assert not drain(ended, new, link(*sessions, **said), minute, NOW).keep
+
+
+@pytest.mark.parametrize(("seconds", "ready", "kept"), [(3, False, True), (10, False, False), (600, True, True)])
+def test_a_broken_stream_deletes_no_pod_whose_successor_is_on_its_way(seconds: float, ready: bool, kept: bool) -> None:
+    before = {names.HASH_ANNOTATION: "before"}
+    old, new = pod("old", None if ready else UNREADY, 600.0, annotations=before), pod("new", status={}, age=1.0)
+    links = {"camera-gate-old": link(*viewers(1), connected=False, changed_at=ago(seconds))}
+    chosen = generations.choose([old, new], links, pods.desired_hash(new), NOW, Move(drain=60.0))
+    assert chosen.superfluous == (() if kept else (old,))
+    assert chosen.standing == (old if kept else new)
+    assert bool(chosen.look_again) is kept
+
+
+def test_who_watches_has_time_though_the_operator_hears_nobody_as_long_as_the_kubelet_does() -> None:
+    """The way from the operator to the agents is not the viewers'."""
+    old, lost = pod("old"), link(*viewers(1), connected=False, changed_at=ago(30))
+    verdict = drain(old, pod("new", status=running(40)), lost, Move(drain=60.0), NOW)
+    assert (verdict.keep, verdict.hang_up, verdict.look_again) == (True, None, SILENT_SECONDS)
+    assert not drain(old, pod("new", age=75), lost, Move(drain=60.0), NOW).keep
+    idle = link(*viewers(1, SessionPhase.ENDED), connected=False, changed_at=ago(30))
+    assert not drain(old, pod("new", status=running(40)), idle, Move(drain=60.0), NOW).keep
+
+
+def test_of_two_equal_agents_neither_goes_before_an_operator_that_has_just_started_has_heard_of_them() -> None:
+    """A node that was drained is back while viewers move: both agents are as they should be."""
+    watched, other = pod("watched", age=600.0), pod("other", age=20.0)
+    fresh = link(connected=False, report=None, changed_at=None, followed_at=ago(3))
+    links = {"camera-gate-watched": fresh, "camera-gate-other": fresh}
+    chosen = generations.choose([watched, other], links, pods.desired_hash(other), NOW, Move(drain=60.0))
+    assert (chosen.superfluous, chosen.make, chosen.look_again) == ((), False, 7.0)
+    heard = {"camera-gate-watched": link(*viewers(1)), "camera-gate-other": fresh}
+    chosen = generations.choose([watched, other], heard, pods.desired_hash(other), NOW, Move(drain=60.0))
+    assert chosen.standing == watched
+    silent = link(connected=False, report=None, changed_at=None, followed_at=ago(SILENT_SECONDS))
+    links = {"camera-gate-watched": silent, "camera-gate-other": silent}
+    chosen = generations.choose([watched, other], links, pods.desired_hash(other), NOW, Move(drain=60.0))
+    assert len(chosen.superfluous) == 1
 
 
 def test_an_edit_of_the_camera_itself_is_followed_at_once() -> None:
-    same_class = pods.annotation(pod("old"), build.CLASS_HASH_ANNOTATION)
-    edited = {names.HASH_ANNOTATION: "before", build.CLASS_HASH_ANNOTATION: same_class}
-    old, new = pod("old", annotations=edited), pod("new", status=running(0))
+    old, new = pod("old", annotations={names.HASH_ANNOTATION: "before"}), pod("new", status=running(0))
 
     def told(*leaving: str) -> bool:
-        move = Move(frozenset(leaving), 60.0, same_class)
+        move = Move(frozenset(leaving), 60.0, frozenset({"camera-gate-old"}))
         return drain(old, new, link(*viewers(1)), move, NOW).hang_up is not None
 
     assert told()
@@ -72,8 +145,7 @@ def test_an_edit_of_the_camera_itself_is_followed_at_once() -> None:
 
 
 def test_viewers_of_an_equal_pod_have_their_time_too() -> None:
-    same_class = pods.annotation(pod("old"), build.CLASS_HASH_ANNOTATION)
-    assert drained(0, move=Move(drain=60.0, class_hash=same_class)).look_again == 60.0
+    assert drained(0, move=Move(drain=60.0, edited=frozenset({"camera-gate-old"}))).look_again == 60.0
 
 
 @pytest.mark.parametrize("coming", [False, True])
@@ -85,7 +157,7 @@ def test_viewers_keep_their_time_when_their_new_agent_has_to_go_too(
     oldest, second = pod("oldest", age=600.0), pod("second", age=age)
     third = [pod("third", status={"phase": "Pending"}, age=1.0)] if coming else []
     links = {"camera-gate-oldest": link(*viewers(1)), "camera-gate-second": link()}
-    leaving = Move(frozenset(links), 60.0, "newer")
+    leaving = Move(frozenset(links), 60.0)
     chosen = generations.choose([oldest, second, *third], links, pods.desired_hash(oldest), NOW, leaving)
     assert chosen.standing == second
     assert (oldest in chosen.serving, oldest in chosen.superfluous) == (kept, not kept)
@@ -173,6 +245,111 @@ def test_another_operator_goes_on_where_one_ended() -> None:
             began = loop.time()
             await until(lambda: phase_is(here, "s-1", "Ended"))
             assert loop.time() - began < 25
+
+    run(main)
+
+
+@pytest.mark.parametrize("moves", [1, 2])
+def test_another_operator_that_hears_of_the_oldest_agent_last_cuts_nobody_off(moves: int) -> None:
+    async def main() -> None:
+        async with world({"rollout": {"drainTimeout": "60s"}}) as here:
+            await here.start_camera()
+            (oldest,) = await here.pods()
+            await watch(here, here.agent(), "s-1")
+            for number in range(moves):
+                image = {"spec": {"agent": {"image": f"agent:{number + 2}"}}}
+                await here.cluster.merge_patch(CAMERA_CLASS, None, "default", image)
+                await asyncio.sleep(5)
+            address = oldest["status"]["podIP"]
+            agent = here.links.agents.pop(address)  # slow to answer
+            await here.restart()
+            await asyncio.sleep(4)
+            here.links.started(address, agent)
+            await here.settled()
+            assert oldest["metadata"]["name"] in names_of(await here.pods())
+            assert await here.phase("s-1") == "Streaming"
+            await until(lambda: phase_is(here, "s-1", "Ended"))
+            assert agent.ended == [("s-1", EndReason.MOVED)]
+
+    run(main)
+
+
+@pytest.mark.parametrize("first", ["a", "b", "c"])
+def test_a_broken_image_stops_at_the_first_cameras_however_often_the_operator_starts(first: str) -> None:
+    async def main() -> None:
+        async with world() as here:
+            for name in ("c", "b", "a"):
+                await here.start_camera(name)
+            for name in {"a", "b", "c"} - {first}:
+                (one,) = await here.pods(name)
+                await watch(here, here.links.agents[one["status"]["podIP"]], f"s-{name}", name)
+            here.kubelet.hold = True
+            await here.cluster.merge_patch(CAMERA_CLASS, None, "default", IMAGE_2)
+            await here.settled()
+            for agent in here.links.agents.values():
+                for sid in list(agent.sessions):
+                    agent.set_session(sid, SessionPhase.ENDED, EndReason.HANGUP)
+            await here.settled(20)
+            for _ in range(3):
+                assert {name: len(await here.pods(name)) for name in "abc"} == dict.fromkeys("abc", 1) | {first: 2}
+                await here.restart()
+                await here.settled(20)
+
+    run(main)
+
+
+def test_an_operator_with_another_image_begins_with_idle_cameras_though_it_has_heard_of_nobody() -> None:
+    async def main() -> None:
+        async with world() as here:
+            for name in ("a", "b", "c"):
+                await here.start_camera(name)
+            for name in ("a", "b"):
+                (one,) = await here.pods(name)
+                await watch(here, here.links.agents[one["status"]["podIP"]], f"s-{name}", name)
+            here.kubelet.hold = True
+            agents, here.links.agents = here.links.agents, {}
+            here.options = replace(here.options, agent_image="agent:2")
+            await here.restart()
+            await asyncio.sleep(4)
+            for address, agent in agents.items():
+                here.links.started(address, agent)
+            await here.settled(20)
+            assert [len(await here.pods(name)) for name in ("a", "b", "c")] == [1, 1, 2]
+
+    run(main)
+
+
+def test_cameras_with_credentials_take_their_turn_too() -> None:
+    """How credentials are mounted is the operator's business, not the camera's."""
+
+    async def main() -> None:
+        async with world() as here:
+            secret = {"credentialsRef": {"name": "login"}}
+            for name in ("a", "b", "c"):
+                await here.start_camera(name, source={"rtsp": {"url": "rtsp://camera.example/one", **secret}})
+            here.kubelet.hold = True
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(build, "_volume", lambda profile: f"secret-{profile}")
+                await here.restart()
+                await here.settled(20)
+                assert sorted([len(await here.pods(name)) for name in ("a", "b", "c")]) == [1, 1, 2]
+
+    run(main)
+
+
+def test_a_camera_whose_credentials_are_edited_need_not_wait_for_its_turn() -> None:
+    async def main() -> None:
+        async with world() as here:
+            for name in ("a", "b"):
+                await here.start_camera(name)
+            here.kubelet.hold = True
+            await here.cluster.merge_patch(CAMERA_CLASS, None, "default", IMAGE_2)
+            await here.settled()
+            waits = "a" if len(await here.pods("a")) == 1 else "b"
+            edit = {"spec": {"source": {"rtsp": {"credentialsRef": {"name": "login"}}}}}
+            await here.cluster.merge_patch(CAMERA, "default", waits, edit)
+            await here.settled()
+            assert len(await here.pods(waits)) == 2
 
     run(main)
 

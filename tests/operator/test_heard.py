@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sightline_model.agent import AgentStats, SessionEvent, SnapshotEvent, SourceEvent, SourceReport, StatsEvent
 from sightline_model.reasons import SourceReason
 from sightline_model.session import SessionPhase
-from sightline_operator.heard import Heard, News
+from sightline_operator.heard import PROFILES_KEPT, SESSIONS_KEPT, Heard, News
 from sightline_operator.sse import EventTooLargeError, ServerEvent, SseParser
 from tests.operator.samples import NOW, ago, report, session_report
 
@@ -91,6 +91,31 @@ def connected() -> Heard:
     heard = Heard(ago(60))
     assert heard.take(SnapshotEvent(report=report()), ago(60)) == News(camera=True, all_sessions=True)
     return heard
+
+
+def test_what_an_agent_makes_up_takes_bounded_room() -> None:
+    limits: list[str] = []
+    heard = Heard(ago(60), limits.append)
+    heard.take(SnapshotEvent(report=report()), ago(60))
+    live = session_report(SessionPhase.STREAMING)
+    for number in range(SESSIONS_KEPT + 5):
+        heard.take(SessionEvent(session=live.model_copy(update={"id": f"s-{number}"})), NOW)
+    assert len(heard.state.sessions) == SESSIONS_KEPT
+    assert limits == ["sessions"] * 5
+    known = live.model_copy(update={"id": "s-0", "phase": SessionPhase.ENDED, "ended_at": NOW})
+    assert heard.take(SessionEvent(session=known), NOW).sessions == {"s-0"}
+    # It is forgotten after a while, and leaves room.
+    later = NOW + timedelta(minutes=3)
+    assert heard.take(SessionEvent(session=live.model_copy(update={"id": "new"})), later).sessions == {"new"}
+
+    limits.clear()
+    for number in range(PROFILES_KEPT + 3):
+        heard.take(SourceEvent(source=SourceReport(profile=f"p-{number}")), NOW)
+    said = heard.state.report
+    assert said
+    assert [profile.profile for profile in said.profiles] == [f"p-{number}" for number in range(PROFILES_KEPT)]
+    assert limits == ["profiles"] * 3
+    assert heard.take(SourceEvent(source=SourceReport(profile="p-0")), NOW).camera
 
 
 def test_nothing_is_known_before_a_snapshot() -> None:

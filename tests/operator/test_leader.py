@@ -15,11 +15,16 @@ from sightline_kube.cluster import Obj
 from sightline_kube.errors import NotFoundError, UnavailableError
 from sightline_kube.kinds import LEASE, SECRET, Kind
 from sightline_kube.memory import MemoryCluster
-from sightline_operator.errors import LeaseLostError
+from sightline_model.reasons import EndReason
+from sightline_operator import build
+from sightline_operator.agents import AgentTarget
+from sightline_operator.errors import AgentCallError, LeaseLostError
 from sightline_operator.leader import Elector, Fenced
 from sightline_operator.lease import Move, Sight, Times, given_back, held_by, holder, seen, step
-from tests.operator.samples import NOW
+from sightline_operator.orders import FencedLinks
+from tests.operator.samples import NOW, facts, plan_of
 from tests.operator.virtualtime import now, run, until
+from tests.operator.world import FakeAgent, FakeLinks
 
 PLACE = ("default", "sightline-operator")
 TIMES = Times()
@@ -362,6 +367,46 @@ def test_a_write_under_way_is_cut_off_when_the_lease_runs_out() -> None:
         assert asyncio.get_running_loop().time() - began == pytest.approx(9.0)
         await asyncio.sleep(30)
         assert (await cluster.list(SECRET)).items == []
+
+    run(main)
+
+
+def test_who_does_not_lead_listens_to_agents_and_gives_no_orders() -> None:
+    class Fence:
+        left = 4.0
+
+        def seconds_left(self) -> float:
+            return self.left
+
+    class Slow(FakeLinks):
+        async def end_session(self, namespace: str, pod: str, session: str, reason: EndReason) -> None:
+            await asyncio.sleep(20)
+
+    async def main() -> None:
+        fence, agent_config = Fence(), build.agent_config(plan_of(facts()))
+        target = AgentTarget("site", "camera-gate-one", "p-1", agent_config.camera, "10.0.0.1")
+        agents, agent = Slow(), FakeAgent("camera-gate-one", agent_config, "i-1")
+        links = FencedLinks(agents, fence, 5.0)
+        links.follow(target)
+        agents.started("10.0.0.1", agent)
+        await links.put_config("site", "camera-gate-one", agent_config)
+        assert agent.configs == [agent_config.revision]
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(AgentCallError, match="given up"):
+            await links.end_session("site", "camera-gate-one", "s-1", EndReason.MOVED)
+        assert asyncio.get_running_loop().time() - began == pytest.approx(9.0)
+        fence.left = 0.0
+        for order in (
+            links.put_config("site", "camera-gate-one", agent_config),
+            links.end_session("site", "camera-gate-one", "s-1", EndReason.MOVED),
+        ):
+            with pytest.raises(AgentCallError, match="does not hold the lease"):
+                await order
+        assert agent.configs == [agent_config.revision]
+        assert links.state("site", "camera-gate-one").connected
+        assert links.connected() == (1, 1)
+        links.drop("site", "camera-gate-one")
+        assert links.connected() == (0, 0)
 
     run(main)
 

@@ -19,7 +19,7 @@ from sightline_model.camera import CameraStatus, SourceStatus
 from sightline_operator import classes, clock, health, metrics
 from sightline_operator.core import KINDS
 from sightline_operator.facts import ClassFacts
-from sightline_operator.reaper import Reaper
+from sightline_operator.reaper import AT_A_TIME, Reaper
 from sightline_operator.settings import OperatorSettings
 from sightline_operator.status import StatusWriter, plan
 from sightline_operator.sweep import Sweeper
@@ -145,6 +145,58 @@ def test_the_reaper_deletes_once_however_late_the_watch_is() -> None:
         assert recording.count("delete", "StreamSession") == 1
         reaper.forget(("default", "s-0"))
         assert len(reaper) == 0
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run(main)
+
+
+def test_a_deletion_that_takes_long_holds_no_other_one_up() -> None:
+    async def main() -> None:
+        recording = Recording(MemoryCluster(clock=now))
+        count = 3 * AT_A_TIME
+        uids = await _sessions(recording._inner, count)
+        answer = asyncio.Event()
+        under_way, most = 0, 0
+
+        class Slow(MemoryCluster):
+            async def delete(self, kind: Kind, namespace: str | None, name: str, **options: Any) -> None:
+                nonlocal under_way, most
+                under_way += 1
+                most = max(most, under_way)
+                await (answer.wait() if name == "s-0" else asyncio.sleep(1))
+                await recording.delete(kind, namespace, name, **options)
+                under_way -= 1
+
+        reaper = Reaper(Slow(), now)
+        for number, uid in enumerate(uids):
+            reaper.schedule(("default", f"s-{number}"), uid, now())
+        task = asyncio.ensure_future(reaper.run())
+        await until(lambda: reaper.deleted == count - 1, 30)
+        assert most == AT_A_TIME
+        answer.set()
+        await until(lambda: reaper.deleted == count, 30)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run(main)
+
+
+def test_a_session_whose_deletion_was_refused_is_left_to_its_next_look() -> None:
+    async def main() -> None:
+        recording = Recording(MemoryCluster(clock=now))
+        (uid,) = await _sessions(recording._inner, 1)
+        refusals = [ConflictError("changed meanwhile")]
+        recording.fail = lambda verb, kind, name: refusals.pop() if refusals else None
+        reaper = Reaper(recording, now)
+        ended = now()
+        task = asyncio.ensure_future(reaper.run())
+        reaper.schedule(("default", "s-0"), uid, ended)
+        await asyncio.sleep(1)
+        assert reaper.deleted == 0
+        reaper.schedule(("default", "s-0"), uid, ended)
+        await asyncio.sleep(1)
+        assert reaper.deleted == 1
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 

@@ -24,6 +24,30 @@ FOUR = PortRange(first=20000, last=20003)
 CONNTRACK_SECONDS = 120.0
 
 
+class Counting(PortLedger):
+    """Counts the ports that are looked at."""
+
+    looks = 0
+
+    def _taken(self, port: int) -> bool:
+        self.looks += 1
+        return super()._taken(port)
+
+
+def test_asking_again_and_again_does_not_look_through_all_ports_each_time() -> None:
+    """Each pass of a camera asks, and a new operator has handed out none yet."""
+    ledger, within = Counting(lambda: NOW), PortRange(first=20000, last=20999)
+    for port in range(20000, 20900):
+        ledger.seen(pod(str(port)), port)
+    assert ledger.free(within) == 20900
+    ledger.looks = 0
+    for _ in range(100):
+        assert ledger.free(within) == 20900
+    assert ledger.looks <= 100
+    ledger.lease(20900, pod("next"))
+    assert ledger.free(within) == 20901
+
+
 def pod(name: str) -> Holder:
     return ("Pod", "default", name)
 

@@ -49,6 +49,21 @@ async def test_results_are_told_and_forgotten(mux: UdpMux) -> None:
     await asyncio.gather(working, return_exceptions=True)
 
 
+async def test_nothing_is_remembered_of_a_pod_that_went_while_it_was_asked(mux: UdpMux) -> None:
+    prober = StunProber()
+    told: asyncio.Queue[Target] = asyncio.Queue()
+    prober.subscribe(told.put_nowait)
+    for pod in ("gone", "there"):
+        prober.ask(Target("site", "gate", pod, "127.0.0.1", mux.port))
+    prober.forget("site", "gone")
+    working = asyncio.create_task(prober.run())
+    assert (await told.get()).pod == "there"
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+    assert prober.result("site", "gone") is None
+    assert prober.result("site", "there") is not None
+
+
 async def test_what_finds_no_room_is_counted() -> None:
     prober = StunProber()
     for number in range(WAITING + 3):

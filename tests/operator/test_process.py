@@ -35,7 +35,7 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> OperatorSettings:
 
 
 def made(settings: OperatorSettings) -> process.Process:
-    return process.Process(settings, MemoryCluster(), [SIGNER], Metrics())
+    return process.Process(settings, MemoryCluster(), process.cache_for(settings), [SIGNER], Metrics())
 
 
 async def test_kopf_that_ends_ends_the_process(settings: OperatorSettings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +89,7 @@ async def test_on_standby_it_is_ready_and_does_nothing(
     cluster = MemoryCluster()
     others = held_by(("default", "operator"), None, "another", Times(duration=300), datetime.now(UTC))
     await cluster.create(others)
-    standby = process.Process(several, cluster, [SIGNER], Metrics())
+    standby = process.Process(several, cluster, process.cache_for(several), [SIGNER], Metrics())
     task = asyncio.create_task(standby.run())
     async with asyncio.timeout(10):
         while standby._elector is None or standby._elector._sight is None:
@@ -103,6 +103,7 @@ async def test_on_standby_it_is_ready_and_does_nothing(
 
 
 async def test_asked_to_end_it_gives_the_lease_back(several: OperatorSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = several.model_copy(update={"lease_seconds": 300})  # no busy machine misses its renewal
     cluster = MemoryCluster()
     seen: list[str] = []
 
@@ -115,8 +116,8 @@ async def test_asked_to_end_it_gives_the_lease_back(several: OperatorSettings, m
 
     monkeypatch.setattr(handlers, "watch", watch)
     metrics = Metrics()
-    async with asyncio.timeout(10):
-        await process.Process(several, cluster, [SIGNER], metrics).run()
+    async with asyncio.timeout(60):
+        await process.Process(long, cluster, process.cache_for(long), [SIGNER], metrics).run()
     assert seen[0].startswith(socket.gethostname())
     assert seen[1] == ""
     assert 'leader_election_master_status{name="operator"} 0.0' in generate_latest(metrics.registry).decode()
@@ -135,7 +136,7 @@ async def test_without_the_lease_it_ends_with_an_error(
     monkeypatch.setattr(handlers, "watch", watch)
     async with asyncio.timeout(10):
         with pytest.raises(TaskEndedError, match="election has ended") as caught:
-            await process.Process(several, cluster, [SIGNER], Metrics()).run()
+            await process.Process(several, cluster, process.cache_for(several), [SIGNER], Metrics()).run()
     assert isinstance(caught.value.__cause__, LeaseLostError)
     assert holder(await cluster.get(LEASE, "default", "operator")) == "another"
 

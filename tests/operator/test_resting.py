@@ -19,7 +19,7 @@ from tests.operator.virtualtime import now, run, until
 from tests.operator.world import World, world
 
 SOURCE = {"rtsp": {"url": "rtsp://camera.example/one"}}
-WHY = "why. Look at the camera and the network; the agent connects again by itself."
+WHY = "Why. Look at the camera and the network; the agent connects again by itself."
 
 
 def spec(after: str = "1m", **more: Any) -> dict[str, Any]:

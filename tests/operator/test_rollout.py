@@ -47,6 +47,27 @@ def test_a_named_camera_that_needs_no_move_any_more_passes_its_turn_on() -> None
     assert rollouts.done(B) == (C,)
 
 
+def test_a_camera_whose_turn_it_is_need_not_wait_for_another_one_whose_turn_it_is() -> None:
+    """Those that are named come back in any order, and one of them may fail for a while."""
+    rollouts = Rollouts()
+    rollouts.under_way("default", C)
+    rollouts.under_way("default", D)
+    for camera in (A, B):
+        assert not rollouts.may_begin("default", camera, 0, 2)
+    rollouts.done(C)
+    assert rollouts.done(D) == (A, B)
+    assert rollouts.may_begin("default", B, 0, 2)
+    assert rollouts.may_begin("default", A, 0, 2)
+
+
+def test_a_camera_whose_viewers_are_not_known_yet_has_to_wait() -> None:
+    rollouts = Rollouts()
+    assert not rollouts.may_begin("default", A, None, 1)
+    assert rollouts.standing("default") == Standing()
+    rollouts.under_way("default", A)
+    assert rollouts.may_begin("default", A, None, 1)
+
+
 def test_as_many_as_may_be_unavailable_move_at_a_time() -> None:
     rollouts = Rollouts()
     assert [rollouts.may_begin("default", camera, 0, 2) for camera in (A, B, C, D)] == [True, True, False, False]

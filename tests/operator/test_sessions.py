@@ -185,6 +185,31 @@ def test_an_agent_that_may_have_the_session_is_waited_for(view: AgentView) -> No
 
 
 @pytest.mark.parametrize(
+    ("view", "before"),
+    [
+        # The operator was away when the session was made, and has not been told by the agent yet.
+        (AgentView(pod(age=120), LinkState()), {}),
+        (AgentView(pod(age=120), link(connected=False)), stored(SessionPhase.REQUESTED, age=40)),
+        # The agent was started for the session, and the operator a moment ago.
+        (AgentView(pod(age=20), LinkState(followed_at=ago(1))), stored(SessionPhase.REQUESTED, age=40)),
+    ],
+)
+def test_a_session_that_nobody_has_told_of_is_kept_while_its_agent_is_out_of_hearing(
+    view: AgentView, before: dict[str, Any]
+) -> None:
+    decision = decide(session_facts(view, session=session(before, age=60)), NOW)
+    assert decision.status is None or decision.status.phase is SessionPhase.REQUESTED
+    assert decision.requeue_after == pytest.approx(5.0)
+
+
+def test_an_agent_that_was_started_for_a_session_and_says_nothing_is_not_waited_for() -> None:
+    view = AgentView(pod(age=20), link(connected=False, report=None))
+    before = stored(SessionPhase.REQUESTED, age=40)
+    decision = decide(session_facts(view, session=session(before, age=60)), NOW)
+    assert status_of(decision).end_reason is EndReason.CONNECT_TIMEOUT
+
+
+@pytest.mark.parametrize(
     "more", [{"spec": {"expiresAt": text(ago(1))}}, {"class": {"sessions": {"maxDuration": "5s"}}}]
 )
 def test_an_expired_session_is_ended_here_and_there(more: dict[str, Any]) -> None:
@@ -198,6 +223,18 @@ def test_an_expired_session_is_ended_here_and_there(more: dict[str, Any]) -> Non
     )
     assert status_of(decision).end_reason is EndReason.EXPIRED
     assert (decision.hang_up, decision.reason) == (("camera-gate-one",), EndReason.EXPIRED)
+
+
+@pytest.mark.parametrize("skew", [-86400.0, 86400.0])
+def test_an_agent_whose_clock_is_wrong_keeps_no_ended_session_for_long_and_none_goes_unread(skew: float) -> None:
+    said = session_report(SessionPhase.ENDED, EndReason.HANGUP).model_copy(update={"ended_at": ago(-skew)})
+    decision = decide(session_facts(AgentView(pod(), link(said))), NOW)
+    assert decision.status is not None
+    assert decision.status.timestamps.ended == NOW
+    assert decision.delete_at == ago(-60)
+    # Nor does one whose end was written so by somebody else.
+    stored = {**decision.status.to_wire(), "timestamps": {"ended": text(ago(-86400))}}
+    assert decide(session_facts(session=session(stored)), NOW).delete_at == ago(-60)
 
 
 def test_an_ended_session_is_only_deleted() -> None:

@@ -138,6 +138,38 @@ def test_the_pause_after_a_failure_grows() -> None:
     assert spares.decide(scene(wanted=1), NOW).attempt == 0
 
 
+UNSCHEDULABLE = {
+    "phase": "Pending",
+    "conditions": [
+        {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes are available."}
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("given_facts", "words", "again"),
+    [
+        (scene(spare(), spare("two")), "", None),
+        (scene(spare(status=waiting("ContainerCreating")), links={}), "", None),
+        (scene(spare(status=UNSCHEDULABLE), spare("two")), "No node takes pod spare-one: 0/1 nodes", None),
+        (scene(spare(status=waiting("ImagePullBackOff")), links={}), "The node cannot get the image", None),
+        (scene(spare(status=FAILED, attempt=6), wanted=1), "Pod spare-one has failed", None),
+        # It has some time to answer before anything is said of it.
+        (scene(spare(age=10), spare("two"), links={"spare-two": heard()}), "", 20.0),
+        (scene(spare(), wanted=1, links={}), "check NetworkPolicies and kubectl logs -n site spare-one", None),
+        # One that is to end is nobody's trouble.
+        (scene(spare(status=UNSCHEDULABLE), wanted=0), "", None),
+        (scene(spare(status=UNSCHEDULABLE), hash="another"), "", None),
+    ],
+)
+def test_what_keeps_one_from_answering_is_told(given_facts: SpareFacts, words: str, again: float | None) -> None:
+    decision = spares.decide(given_facts, NOW)
+    assert words in decision.trouble
+    assert bool(decision.trouble) is bool(words)
+    if not decision.trouble:
+        assert decision.look_again == again
+
+
 def test_which_one_is_offered() -> None:
     old, young = spare("old", age=99), spare("young", age=9)
     assert spares.offer(scene(young, old)) is old
@@ -261,7 +293,7 @@ def test_an_adoption_changes_whose_it_is_and_nothing_of_the_spec() -> None:
     assert [owner["uid"] for owner in metadata["ownerReferences"]] == ["u-1"]
     assert metadata["annotations"] == {
         names.HASH_ANNOTATION: build.pod_hash(plan_of(facts())),
-        build.CLASS_HASH_ANNOTATION: build.class_hash(plan_of(facts())),
+        build.CREDENTIALS_ANNOTATION: build.credentials_hash(plan_of(facts()).spec),
         build.ATTEMPT_ANNOTATION: None,
     }
     json.dumps(patch)

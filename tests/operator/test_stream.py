@@ -11,11 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sightline_operator.share import CREDIT_SECONDS, DEBT_SECONDS, PART, PAUSE_SECONDS, Share
 from sightline_operator.sse import EventTooLargeError, ServerEvent, SseParser
 from sightline_operator.stream import (
     MAX_HEAD_BYTES,
+    SLICE_BYTES,
     CannotConnectError,
     Chunks,
+    Patience,
     RefusedError,
     StreamError,
     _Stream,
@@ -75,7 +78,7 @@ def heard_of(reads: list[bytes]) -> list[ServerEvent]:
     events: list[ServerEvent] = []
 
     async def main() -> None:
-        stream = _Stream(asyncio.get_running_loop(), events.append, 5.0)
+        stream = _Stream(asyncio.get_running_loop(), events.append, Patience(5.0, 5.0, Share()))
         for read in reads:
             stream.data_received(read)
         await stream.over
@@ -90,7 +93,7 @@ def test_events_are_the_same_however_frames_and_reads_are_cut(sizes: list[int], 
     assert heard_of(cut(CHUNKED + framed(cut(EVENTS, sizes)), places)) == HEARD
 
 
-def test_what_one_read_has_is_parsed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_one_slice_has_is_parsed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     parsed: list[int] = []
     feed = SseParser.feed
 
@@ -99,8 +102,10 @@ def test_what_one_read_has_is_parsed_at_once(monkeypatch: pytest.MonkeyPatch) ->
         return feed(parser, data)
 
     monkeypatch.setattr(SseParser, "feed", counted)
-    heard_of([CHUNKED, framed([b"x"] * 1000), b""])
-    assert parsed == [1000]
+    body = framed([b"x"] * 1000)
+    heard_of([CHUNKED, body, b""])
+    assert sum(parsed) == 1000
+    assert len(parsed) <= len(body) // SLICE_BYTES + 1
 
 
 @pytest.mark.parametrize("data", [b"no\r\n", b"-5\r\n", b"0x5\r\n", b"5" * 2000, b"123456789\r\n"])
@@ -135,7 +140,7 @@ async def answering(*pieces: bytes, ends: bool = True) -> AsyncIterator[tuple[st
 
 
 async def heard(place: tuple[str, int], take: Callable[[ServerEvent], None], silence: float = 5.0) -> None:
-    await listen(place, b"GET / HTTP/1.1\r\n\r\n", take, connect_seconds=5.0, silence_seconds=silence)
+    await listen(place, b"GET / HTTP/1.1\r\n\r\n", take, Patience(5.0, silence, Share()))
 
 
 @pytest.mark.parametrize(
@@ -211,3 +216,118 @@ async def test_an_error_of_the_listener_ends_it() -> None:
     async with answering(CHUNKED + framed([EVENTS]), ends=False) as place:
         with pytest.raises(EventTooLargeError, match="snapshot"):
             await heard(place, take)
+
+
+class Peer(asyncio.ReadTransport):
+    """A connection that never runs dry, as asyncio reads it: whole buffers, as long as it is not paused."""
+
+    def __init__(self, stream: _Stream, read: bytes) -> None:
+        super().__init__()
+        self.stream = stream
+        self.read = read
+        self.paused = False
+
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
+
+    async def flood(self) -> None:
+        while not self.stream.over.done():
+            if not self.paused:
+                self.stream.data_received(self.read)
+            await asyncio.sleep(0)  # the loop looks at its sockets once in each turn
+            if self.paused:
+                await asyncio.sleep(0.001)
+
+
+EVENT = b"event: session\ndata: %06d\n\n"
+EVENT_SECONDS = 0.001
+
+
+def flooded(seconds: float, silence: float = 5.0) -> tuple[list[str], int, list[int]]:
+    """What is heard of a peer whose events cost a millisecond each, how often it was slowed, and how many of its
+    events each turn of the loop had."""
+    heard: list[str] = []
+    slowed: list[float] = []
+    turns: list[int] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        share = Share(lambda: len(heard) * EVENT_SECONDS)
+        patience = Patience(5.0, silence, share, lambda: slowed.append(loop.time()))
+        stream = _Stream(loop, lambda event: heard.append(event.data), patience)
+        stream.data_received(HEAD + b"\r\n")
+        peer = Peer(stream, b"".join(EVENT % number for number in range(10_000)))
+        stream.connection_made(peer)
+        flood = asyncio.ensure_future(peer.flood())
+        began = loop.time()
+        while loop.time() < began + seconds:
+            before = len(heard)
+            await asyncio.sleep(0)
+            turns.append(len(heard) - before)
+            assert len(turns) < 5_000, "there is no end of it, and so no time passes"
+            if not turns[-1]:
+                await asyncio.sleep(0.01)
+        assert not stream.over.done()
+        stream.stop()
+        await flood
+
+    run(main)
+    return heard, len(slowed), turns
+
+
+def test_who_talks_without_end_gets_its_share_and_no_more() -> None:
+    heard, slowed, turns = flooded(20.0)
+    slice_events = SLICE_BYTES // len(EVENT % 0) + 1
+    assert max(turns) <= 2 * slice_events
+    least, most = (CREDIT_SECONDS + part * 20.0 * PART for part in (0.5, 1.0))
+    assert least / EVENT_SECONDS <= len(heard) <= most / EVENT_SECONDS + slice_events
+    assert 2 <= slowed <= 100
+    # Late, but whole and in order.
+    assert heard == [f"{number % 10_000:06d}" for number in range(len(heard))]
+
+
+def test_who_is_not_listened_to_is_not_silent() -> None:
+    """The pause is ours, however much longer than the patience with silence it is."""
+    _, slowed, _ = flooded(20.0, silence=0.1)
+    assert slowed >= 2
+
+
+@given(st.lists(st.tuples(st.floats(0, 10), st.floats(0, 0.1)), max_size=60))
+def test_nobody_takes_more_than_its_share(steps: list[tuple[float, float]]) -> None:
+    used, now = 0.0, 0.0
+    share = Share(lambda: used)
+    for pause, cost in steps:
+        now += pause
+        wait = share.wait(now)
+        assert 0 <= wait <= PAUSE_SECONDS + DEBT_SECONDS / PART
+        if wait:
+            now += wait
+            assert share.wait(now) == 0
+        with share:
+            used += cost
+        assert used <= CREDIT_SECONDS + now * PART + cost + 1e-9
+
+
+def test_a_new_connection_brings_no_new_credit() -> None:
+    """The share is the link's: who hangs up and is called again goes on where it was."""
+    used = 0.0
+    share = Share(lambda: used)
+    assert share.wait(0.0) == 0
+    with share:
+        used = CREDIT_SECONDS
+    events: list[ServerEvent] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        stream = _Stream(loop, events.append, Patience(5.0, 5.0, share))
+        stream.data_received(CHUNKED + framed([EVENTS]))
+        assert events == []
+        await stream.over
+        assert loop.time() >= PAUSE_SECONDS
+        stream.stop()
+
+    run(main)
+    assert events == HEARD

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,48 +9,19 @@ import pytest
 
 from sightline_kube.cluster import Obj
 from sightline_kube.errors import ConflictError, ForbiddenError
-from sightline_kube.kinds import CAMERA, CAMERA_CLASS, NODE, POD, SECRET, SERVICE, STREAM_SESSION
+from sightline_kube.kinds import CAMERA, CAMERA_CLASS, NODE, POD, SECRET, STREAM_SESSION
 from sightline_model import names
 from sightline_model.agent import SourceCredentials
 from sightline_model.reasons import SourceReason
 from sightline_model.session import SessionPhase
-from sightline_operator import network, pods
-from sightline_operator.ports import parse_ports
+from sightline_operator import pods
 from sightline_operator.settings import OperatorSettings
 from tests.operator.virtualtime import run, until
+from tests.operator.warm import ON, WARM, agent_ready, class_condition, class_is, full, spares, story
 from tests.operator.world import OPTIONS, URL, FakeAgent, World, evicted_status, names_of, world
 
-WARM: dict[str, Any] = {"warmAgents": 2}
-ON = replace(OPTIONS, spare_namespaces=frozenset({"default"}))
 RESTS: dict[str, Any] = {"lifecycle": {"scaleToZeroAfter": "20s"}}
 CREDENTIALS: dict[str, Any] = {"source": {"rtsp": {"url": URL, "credentialsRef": {"name": "door"}}}}
-
-
-def story(tell: Callable[[World], Awaitable[None]], class_spec: dict[str, Any] | None = None) -> None:
-    """Run a test with spares switched on in the cameras' namespace."""
-
-    async def main() -> None:
-        async with world({**WARM, **(class_spec or {})}, ON) as here:
-            await tell(here)
-
-    run(main)
-
-
-async def spares(here: World) -> list[Obj]:
-    return (await here.cluster.list(POD, "default", labels={names.SPARE_LABEL: names.SPARE_WAITING})).items
-
-
-async def full(here: World, count: int = 2) -> bool:
-    """Whether so many spares wait and answer."""
-    waiting = [spare for spare in await spares(here) if pods.live(spare)]
-    status = (await here.cluster.get(CAMERA_CLASS, None, "default")).get("status") or {}
-    return len(waiting) == count and status.get("spares") == count
-
-
-async def class_condition(here: World) -> tuple[str, str]:
-    status = (await here.cluster.get(CAMERA_CLASS, None, "default")).get("status") or {}
-    found = (item for item in status.get("conditions") or [] if item["type"] == "SparesReady")
-    return next(((item["status"], item["reason"]) for item in found), ("", ""))
 
 
 async def add_secret(here: World, **data: str) -> None:
@@ -110,7 +80,7 @@ def test_a_camera_that_rests_wakes_in_a_spare_and_rests_again() -> None:
         await asyncio.sleep(3600)  # spares have been idle for long, which is nothing to a camera
         began = asyncio.get_running_loop().time()
         await here.add_session("s-1")
-        await until(lambda: _agent_ready(here))
+        await until(lambda: agent_ready(here))
         assert asyncio.get_running_loop().time() - began < here.kubelet.start_seconds
         await here.cluster.delete(STREAM_SESSION, "default", "s-1")
         await asyncio.sleep(10)
@@ -250,9 +220,9 @@ def test_a_class_that_wants_spares_where_no_namespace_is_switched_on_says_so() -
     async def main() -> None:
         async with world(WARM) as here:
             await here.start_camera()
-            await until(lambda: _class_is(here, ("False", "NotSwitchedOn")))
+            await until(lambda: class_is(here, ("False", "NotSwitchedOn")))
             await here.cluster.merge_patch(CAMERA_CLASS, None, "default", {"spec": {"warmAgents": 0}})
-            await until(lambda: _class_is(here, ("", "")))
+            await until(lambda: class_is(here, ("", "")))
 
     run(main)
 
@@ -341,7 +311,7 @@ def test_spares_leave_a_cordoned_node_and_end_with_the_last_camera() -> None:
         await here.cluster.delete(NODE, None, "node-1")
         await here.cluster.delete(CAMERA, "default", "gate")
         await until(lambda: _none(here))
-        await until(lambda: _class_is(here, ("False", "NoCamera")))
+        await until(lambda: class_is(here, ("False", "NoCamera")))
 
     story(tell)
 
@@ -379,13 +349,32 @@ def test_a_quota_that_is_full_is_told_and_tried_again() -> None:
 
         here.recording.fail = fail
         await here.start_camera()
-        await until(lambda: _class_is(here, ("False", "Refused")))
+        await until(lambda: class_is(here, ("False", "Refused")))
         here.recording.calls.clear()
         await asyncio.sleep(300)
         assert here.recording.count("create", "Pod") <= 11
         assert here.recording.count("replace_status", "CameraClass") == 0
         here.recording.fail = lambda verb, kind, name: None
         await until(lambda: full(here))
+
+    story(tell)
+
+
+def test_the_class_says_why_a_spare_does_not_start() -> None:
+    refused = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "Insufficient memory."}
+
+    async def tell(here: World) -> None:
+        await here.start_camera()
+        await until(lambda: full(here))
+        here.kubelet.hold = True
+        await here.add_camera("other")
+        await until(lambda: _one_is_pending(here))
+        (pending,) = [spare for spare in await spares(here) if not pods.node(spare)]
+        await here.kubelet.write(pending, {"phase": "Pending", "conditions": [refused]})
+        await until(lambda: _class_says(here, "1 of 2 spare agents answer. No node takes pod"))
+        here.recording.calls.clear()
+        await asyncio.sleep(300)
+        assert here.recording.count("replace_status", "CameraClass") == 0
 
     story(tell)
 
@@ -446,10 +435,6 @@ async def _pods_are(here: World, count: int) -> bool:
     return len(await here.pods()) == count
 
 
-async def _agent_ready(here: World) -> bool:
-    return (await here.condition("AgentReady"))[0] == "True"
-
-
 async def _serves(here: World, pod: Obj, camera: str) -> bool:
     return serving(here, pod).config.camera.name == camera
 
@@ -458,8 +443,15 @@ async def _knows(here: World, pod: Obj, password: str) -> bool:
     return serving(here, pod).credentials["main"].password == password
 
 
-async def _class_is(here: World, expected: tuple[str, str]) -> bool:
-    return await class_condition(here) == expected
+async def _class_says(here: World, words: str) -> bool:
+    status = (await here.cluster.get(CAMERA_CLASS, None, "default")).get("status") or {}
+    found = [item["message"] for item in status.get("conditions") or [] if item["type"] == "SparesReady"]
+    return any(words in message for message in found)
+
+
+async def _one_is_pending(here: World) -> bool:
+    """Whether there is a spare that no node has."""
+    return any(not pods.node(spare) for spare in await spares(here))
 
 
 async def _runs(here: World, image: str) -> bool:
@@ -481,71 +473,6 @@ async def _another(here: World, gone: Obj) -> bool:
 
 async def _phase_is(here: World, sid: str, phase: str) -> bool:
     return await here.phase(sid) == phase
-
-
-def test_spares_for_host_ports_lease_theirs_up_front_and_keep_them() -> None:
-    async def tell(here: World) -> None:
-        await here.add_camera("first")
-        await until(lambda: full(here))
-        waiting = {pods.name_of(spare): network.leased(spare) for spare in await spares(here)}
-        assert len({*waiting.values()} - {None}) == 2
-        await here.add_camera()
-        await until(lambda: _agent_ready(here))
-        (pod,) = await here.pods()
-        assert network.leased(pod) == waiting[pods.name_of(pod)]
-        await until(lambda: full(here))
-        every = (await here.cluster.list(POD, "default")).items
-        ports = [network.leased(one) for one in every]
-        assert len(ports) == len(set(ports)) == 4
-        status = (await here.cluster.get(CAMERA_CLASS, None, "default"))["status"]
-        assert sum(1 for _ in parse_ports(status["ports"])) == 4
-
-    story(tell, {"network": {"mode": "HostPort", "portRange": {"first": 20000, "last": 20009}}})
-
-
-def test_spares_with_ports_of_another_range_end_and_none_of_them_is_adopted() -> None:
-    async def tell(here: World) -> None:
-        await here.add_camera("first")
-        await until(lambda: full(here))
-        old = names_of(await spares(here))
-        within = {"first": 25000, "last": 25009}
-        await here.cluster.merge_patch(CAMERA_CLASS, None, "default", {"spec": {"network": {"portRange": within}}})
-        await here.add_camera()
-        await until(lambda: _agent_ready(here))
-        (pod,) = await here.pods()
-        assert pods.name_of(pod) not in old
-        await until(lambda: full(here))
-        ports = [network.leased(one) or 0 for one in (*await spares(here), pod)]
-        assert all(25000 <= port <= 25009 for port in ports)
-
-    story(tell, {"network": {"mode": "HostPort", "portRange": {"first": 20000, "last": 20009}}})
-
-
-def test_where_all_ports_are_taken_cameras_go_before_spares() -> None:
-    async def tell(here: World) -> None:
-        await here.add_camera("first")
-        await until(lambda: _class_is(here, ("False", "Refused")))
-        assert len(await spares(here)) == 1
-        await here.add_camera()
-        await until(lambda: _agent_ready(here))
-        assert await spares(here) == []
-
-    story(tell, {"network": {"mode": "HostPort", "portRange": {"first": 20000, "last": 20001}}})
-
-
-def test_a_load_balancer_follows_the_adopted_agent() -> None:
-    async def tell(here: World) -> None:
-        await here.add_camera("first")
-        await until(lambda: full(here))
-        await here.add_camera()
-        await until(lambda: _agent_ready(here))
-        await here.settled()
-        (pod,) = await here.pods()
-        balancer = await here.cluster.get(SERVICE, "default", "camera-gate-lb")
-        assert balancer["spec"]["selector"] == {names.AGENT_LABEL: pods.name_of(pod)}
-        assert pod["metadata"]["labels"][names.AGENT_LABEL] == pods.name_of(pod)
-
-    story(tell, {"network": {"mode": "LoadBalancer"}})
 
 
 def test_a_camera_whose_agents_fail_does_not_use_up_the_spares() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from sightline_operator.backoff import Backoff
 from sightline_operator.metrics import Metrics
-from sightline_operator.workqueue import WorkQueue
+from sightline_operator.workqueue import Lane, WorkQueue
 from tests.operator.virtualtime import run
 
 
@@ -71,6 +71,45 @@ def test_so_many_workers_and_no_key_twice_at_a_time() -> None:
         await running(work, 10, workers=4)
         assert work.most == 4
         assert [when for when, _ in work.seen] == [0, 0, 0, 0, 1, 1, 1, 1, 2, 2]
+
+    run(main)
+
+
+def lanes(key: str) -> Lane:
+    return {"n": Lane.NOW, "s": Lane.SOON}.get(key[0], Lane.ROUTINE)
+
+
+def test_urgent_keys_go_first_and_nobody_waits_for_ever() -> None:
+    async def main() -> None:
+        work = Work(queue(lane=lanes))
+        for key in ("r1", "r2", "s1", "n1", "s2", *(f"n{number}" for number in range(2, 20))):
+            work.queue.add(key)
+            await asyncio.sleep(0.001)
+        assert len(work.queue) == 23
+        await running(work, 30, workers=1)
+        order = [key for _, key in work.seen]
+        assert order[:7] == [f"n{number}" for number in range(1, 8)]
+        assert order[7] == "r1"
+        assert order[15] == "r2"
+        assert order[-2:] == ["s1", "s2"]
+        assert len(order) == 23
+
+    run(main)
+
+
+def test_a_key_that_waits_moves_up_when_it_becomes_urgent() -> None:
+    async def main() -> None:
+        urgent: set[str] = set()
+        work = Work(queue(lane=lambda key: Lane.NOW if key in urgent else Lane.ROUTINE))
+        for key in ("a", "b", "c"):
+            work.queue.add(key)
+        urgent.add("c")
+        work.queue.add("c")
+        urgent.clear()
+        work.queue.add("c")
+        assert len(work.queue) == 3
+        await running(work, 10, workers=1)
+        assert [key for _, key in work.seen] == ["c", "a", "b"]
 
     run(main)
 

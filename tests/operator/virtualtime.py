@@ -23,8 +23,12 @@ def run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
 
 async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float = 120.0) -> None:
-    """Wait until the condition holds; AssertionError if it does not within that (virtual) time."""
+    """Wait until the condition holds; AssertionError if it does not within that (virtual) time.
+
+    It is looked at just after anything happened, not every hundredth of a second of an hour in which nothing does.
+    """
     loop = asyncio.get_running_loop()
+    assert isinstance(loop, virtual_time.VirtualLoop)
     deadline = loop.time() + seconds
     while True:
         holds = condition()
@@ -33,4 +37,4 @@ async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float 
         if holds:
             return
         assert loop.time() < deadline, f"not within {seconds} s"
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(min(loop.quiet(), deadline - loop.time()) + 0.01)

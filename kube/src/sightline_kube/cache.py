@@ -16,7 +16,7 @@ from typing import Self
 
 from sightline_kube.cluster import Cluster, EventType, Obj
 from sightline_kube.errors import ClusterError, GoneError, UnavailableError
-from sightline_kube.kinds import Kind
+from sightline_kube.kinds import Kind, kind_of
 from sightline_kube.objects import labels_match, name_of, namespace_of, version_of
 from sightline_kube.shelf import Shelf
 from sightline_kube.words import Words
@@ -89,6 +89,15 @@ class Cache:
         """The objects in one namespace or in all, with all of these labels; in no particular order."""
         shelf = self._shelves[kind]
         return [obj for obj in shelf.candidates(namespace, labels) if labels_match(obj, labels)]
+
+    def kept(self, obj: Obj) -> Obj:
+        """The object as it is held here, or would be: of a LIST most are known, and what they take can go at once."""
+        shelf = self._shelves.get(kind_of(obj))
+        known = shelf.get(namespace_of(obj), name_of(obj)) if shelf else None
+        if known is not None and version_of(known) == version_of(obj):
+            return known
+        shared: Obj = self._words.shared(slim(obj))
+        return shared
 
     def observe(self, kind: Kind, type_: EventType | None, obj: Obj) -> None:
         """Take one event; `None` (a listed object) means that it exists. Older resourceVersions are ignored."""

@@ -34,6 +34,7 @@ EVENT = Kind("v1", "Event", "events")
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
 NODE = Kind("v1", "Node", "nodes", namespaced=False)
 POD_DISRUPTION_BUDGET = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
+CLUSTER_ROLE = Kind("rbac.authorization.k8s.io/v1", "ClusterRole", "clusterroles", namespaced=False)
 UDP_ROUTE = Kind("stunner.l7mp.io/v1", "UDPRoute", "udproutes")
 
 KINDS = (
@@ -48,6 +49,7 @@ KINDS = (
     LEASE,
     NODE,
     POD_DISRUPTION_BUDGET,
+    CLUSTER_ROLE,
     UDP_ROUTE,
 )
 

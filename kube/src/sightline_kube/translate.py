@@ -46,6 +46,8 @@ BY_STATUS: Mapping[int, type[ClusterError]] = {
 }
 _USERINFO = re.compile(r"(?<=://)[^\s\"'<>]*@")  # to the last @ before a space or a quote: a password may hold / and @
 _MESSAGE_BOUND = 2048
+_LONGEST_PAUSE = 60.0
+"""Seconds of a Retry-After that are believed: API servers ask for a few, what stands before them for hours."""
 
 
 def error_of(
@@ -94,6 +96,6 @@ def _retry_after(body: Mapping[str, Any], headers: Mapping[str, str]) -> float |
     details = body.get("details")
     told = headers.get("Retry-After") or (details.get("retryAfterSeconds") if isinstance(details, dict) else None)
     try:
-        return float(told) if told else None
+        return min(max(0.0, float(told)), _LONGEST_PAUSE) if told else None
     except (TypeError, ValueError):  # a date is allowed by HTTP, and not used by Kubernetes
         return None

@@ -22,22 +22,22 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sightline_kube.cache import Cache, Feed, FollowSettings, slim
+from sightline_kube.cache import Cache, Feed, FollowSettings
 from sightline_kube.cluster import Cluster
 from sightline_kube.errors import ClusterError
 from sightline_kube.kinds import Kind
 from sightline_kube.real import RealCluster, RealSettings
-from sightline_kube.words import Words
 from sightline_model.names import OPERATOR_FIELD_MANAGER, random_suffix
 from sightline_model.tokens import Signer
 from sightline_operator import garbage, handlers, health, logs
-from sightline_operator.agents import HttpAgentLinks
+from sightline_operator.agents import AgentLinks, HttpAgentLinks
 from sightline_operator.core import KINDS, Operator
 from sightline_operator.errors import OperatorError, TaskEndedError
 from sightline_operator.facts import Options
 from sightline_operator.leader import Elector, Fenced
 from sightline_operator.lease import Times
 from sightline_operator.metrics import Metrics
+from sightline_operator.orders import FencedLinks
 from sightline_operator.probe import StunProber
 from sightline_operator.settings import OperatorSettings
 from sightline_operator.sweep import SELECTORS, Sweeper
@@ -72,12 +72,13 @@ async def _run(settings: OperatorSettings) -> int:
     try:
         signers = load_signers(settings)
         metrics = Metrics()
-        cluster = await _connect(metrics)
+        cache = cache_for(settings)
+        cluster = await _connect(metrics, cache)
     except (OperatorError, ClusterError) as error:
         log.critical("cannot start: %s", error)
         return 1
     try:
-        await Process(settings, cluster, signers, metrics).run()
+        await Process(settings, cluster, cache, signers, metrics).run()
     except Exception:
         log.critical("ending because something that must not end has ended", exc_info=True)
         return 1
@@ -85,6 +86,11 @@ async def _run(settings: OperatorSettings) -> int:
         await cluster.close()
     log.info("stopped")
     return 0
+
+
+def cache_for(settings: OperatorSettings) -> Cache:
+    """Of all that the operator looks at, and nothing yet in it."""
+    return Cache(KINDS, settings.namespace_list or None)
 
 
 def load_signers(settings: OperatorSettings) -> list[Signer]:
@@ -104,22 +110,28 @@ def load_signers(settings: OperatorSettings) -> list[Signer]:
 class Process:
     """All parts of a running operator."""
 
-    def __init__(self, settings: OperatorSettings, cluster: Cluster, signers: list[Signer], metrics: Metrics) -> None:
+    def __init__(
+        self, settings: OperatorSettings, cluster: Cluster, cache: Cache, signers: list[Signer], metrics: Metrics
+    ) -> None:
         namespaces = settings.namespace_list
+        self._cache = cache
         self._settings = settings
         self._metrics = metrics
-        self._cache = Cache(KINDS, namespaces or None)
         self._elector = _elector(settings, cluster)
+        links: AgentLinks = HttpAgentLinks(signers[0], limited=metrics.limited)
         if self._elector is not None:
             metrics.election(settings.lease_name, lambda: self._elector is not None and self._elector.leading)
             times = Times.of(settings.lease_seconds)
-            cluster = Fenced(cluster, self._elector, times.duration - times.give_up)
+            grace = times.duration - times.give_up
+            cluster = Fenced(cluster, self._elector, grace)
+            links = FencedLinks(links, self._elector, grace)
         self._cluster = cluster
         self._sweeper = Sweeper(cluster, self._cache, namespaces, settings.sweep_interval)
         options = Options(
             agent_image=settings.agent_image,
             token_keys=tuple(signer.public_jwk() for signer in signers),
             public_url=settings.public_url,
+            owner_role=settings.owner_role,
             namespaced=bool(namespaces),
             port_quarantine=settings.port_quarantine,
             turn_secrets=settings.known_turn_secrets,
@@ -128,7 +140,7 @@ class Process:
         self._operator = Operator(
             cluster,
             self._cache,
-            HttpAgentLinks(signers[0]),
+            links,
             options,
             workers=settings.workers,
             metrics=metrics,
@@ -269,17 +281,16 @@ def _elector(settings: OperatorSettings, cluster: Cluster) -> Elector | None:
     return Elector(cluster, place, f"{socket.gethostname()}_{random_suffix(8)}", Times.of(settings.lease_seconds))
 
 
-async def _connect(metrics: Metrics) -> RealCluster:
+async def _connect(metrics: Metrics, cache: Cache) -> RealCluster:
     """The cluster that the pod runs in, or the kubeconfig's."""
 
     def observe(verb: str, kind: Kind, status: int, seconds: float) -> None:
         metrics.request(verb, str(status or "<error>"), seconds)
 
-    words = Words()
     settings = RealSettings(
         user_agent=f"{OPERATOR_FIELD_MANAGER}/{version('sightline-operator')}",
         page_size=PAGE_SIZE,
-        listed=lambda obj: words.shared(slim(obj)),
+        listed=cache.kept,
     )
     if os.environ.get("KUBERNETES_SERVICE_HOST") and not os.environ.get("KUBECONFIG"):
         return await RealCluster.in_cluster(observe=observe, settings=settings)

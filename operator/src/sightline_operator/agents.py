@@ -11,7 +11,6 @@ import logging
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Protocol
 
 import aiohttp
@@ -37,8 +36,9 @@ from sightline_operator.clock import Clock, utc_now
 from sightline_operator.errors import AgentCallError
 from sightline_operator.facts import UNREADABLE, LinkState
 from sightline_operator.heard import Heard, News
+from sightline_operator.share import Share
 from sightline_operator.sse import EventTooLargeError, ServerEvent
-from sightline_operator.stream import RefusedError, StreamError
+from sightline_operator.stream import Patience, RefusedError, StreamError
 
 log = logging.getLogger(__name__)
 
@@ -134,10 +134,18 @@ class AgentLinks(Protocol):
 class HttpAgentLinks:
     """Links over HTTP with control tokens."""
 
-    def __init__(self, signer: Signer, clock: Clock = utc_now, rng: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self,
+        signer: Signer,
+        clock: Clock = utc_now,
+        rng: Callable[[], float] = random.random,
+        limited: Callable[[str], None] = lambda limit: None,
+    ) -> None:
+        """`limited` is told each time that an agent meets a limit of its stream: `time`, `sessions`, `profiles`."""
         self._signer = signer
         self._clock = clock
         self._rng = rng
+        self._limited = limited
         self._links: dict[tuple[str, str], _Link] = {}
         self._listeners: list[Listener] = []
         self._http: aiohttp.ClientSession | None = None
@@ -160,7 +168,7 @@ class HttpAgentLinks:
             return
         if link is not None:
             link.cancel()
-        link = _Link(target, self._clock())
+        link = _Link(target, Heard(self._clock(), self._limited))
         self._links[target.key] = link
         self._start(link)
 
@@ -249,9 +257,18 @@ class HttpAgentLinks:
             (target.address, target.port),
             self._request(target),
             lambda event: self._take(link, event),
-            connect_seconds=CONNECT_SECONDS,
-            silence_seconds=SILENCE_SECONDS,
+            Patience(CONNECT_SECONDS, SILENCE_SECONDS, link.share, lambda: self._slowed(link)),
         )
+
+    def _slowed(self, link: "_Link") -> None:
+        self._limited("time")
+        if not link.slowed:
+            link.slowed = True
+            log.warning(
+                "%s/%s says more than the operator listens to: it is read more slowly from now on",
+                link.target.namespace,
+                link.target.pod,
+            )
 
     def _take(self, link: "_Link", event: ServerEvent) -> None:
         try:
@@ -314,9 +331,11 @@ class HttpAgentLinks:
 class _Link:
     """One pod's connection and what was heard over it."""
 
-    def __init__(self, target: AgentTarget, now: datetime) -> None:
+    def __init__(self, target: AgentTarget, heard: Heard) -> None:
         self.target = target
-        self.heard = Heard(now)
+        self.heard = heard
+        self.share = Share()
+        self.slowed = False
         self.hurry = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
 

@@ -7,7 +7,7 @@ class or credentials reference needs another pod.
 
 import base64
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from sightline_kube.cluster import Obj
@@ -25,7 +25,7 @@ from sightline_model.agent import (
     CameraIdentity,
 )
 from sightline_model.base import GROUP
-from sightline_model.camera import CameraSpec, Source, TestPatternSource
+from sightline_model.camera import CameraSpec
 from sightline_model.cameraclass import CameraClassSpec, NetworkMode
 from sightline_model.durations import seconds
 from sightline_operator import network
@@ -35,8 +35,9 @@ from sightline_operator.network import Reach
 CONTAINER = "agent"
 ATTEMPT_ANNOTATION = f"{GROUP}/attempt"
 """How many pods in a row have failed before this one; the wait before the next one follows from it."""
-CLASS_HASH_ANNOTATION = f"{GROUP}/class-hash"
-"""The part of the pod's hash that follows from its class and the operator's settings, not from the camera."""
+CREDENTIALS_ANNOTATION = f"{GROUP}/credentials-hash"
+"""What of the pod is the camera's own wish, as a hash; all the rest is the class's and the operator's. Counted in
+another way it would look as if every camera had been edited, and all would move at once."""
 USER = 65532
 TERMINATION_GRACE_SECONDS = 10
 LOST_NODE_SECONDS = 30
@@ -145,7 +146,7 @@ def agent_pod(plan: Plan, suffix: str, attempt: int = 0, port: int = MEDIA_PORT)
     pod = _with_metadata(plan, name, {"spec": pod_spec(plan)})
     pod["spec"] = pod_spec(plan, port)
     pod["metadata"]["labels"] = {**pod["metadata"]["labels"], names.AGENT_LABEL: name}
-    pod["metadata"]["annotations"][CLASS_HASH_ANNOTATION] = class_hash(plan)
+    pod["metadata"]["annotations"][CREDENTIALS_ANNOTATION] = credentials_hash(plan.spec)
     if attempt:
         pod["metadata"]["annotations"][ATTEMPT_ANNOTATION] = str(attempt)
     return {"apiVersion": "v1", "kind": "Pod", **pod}
@@ -156,16 +157,15 @@ def pod_hash(plan: Plan) -> str:
     return _hash(plan, {"spec": pod_spec(plan)})
 
 
-def class_hash(plan: Plan) -> str:
-    """The hash of a pod of this plan as if its camera needed no credentials."""
-    plain = plan.spec.model_copy(update={"source": Source(test_pattern=TestPatternSource()), "profiles": []})
-    return pod_hash(replace(plan, spec=plain))
-
-
 def credentials(spec: CameraSpec) -> dict[str, str]:
     """The Secrets with the sources' credentials or tokens, by the names of the qualities that need any."""
     sources = {MAIN_PROFILE: spec.source} | {profile.name: profile.source for profile in spec.profiles}
     return {name: source.secret for name, source in sources.items() if source.secret is not None}
+
+
+def credentials_hash(spec: CameraSpec) -> str:
+    """The hash of what a camera wishes of its agent's pod."""
+    return names.content_hash(credentials(spec))
 
 
 def mounts_secrets_of(plan: Plan, pod: Obj) -> bool:

@@ -62,7 +62,8 @@ def _spares_ready(standing: SpareStanding) -> Verdict:
             "warmAgents.namespaces).",
         )
     if standing.ready < standing.wanted:
-        return no(SparesReason.STARTING, f"{standing.ready} of {standing.wanted} spare agents answer.")
+        count = f"{standing.ready} of {standing.wanted} spare agents answer."
+        return no(SparesReason.STARTING, f"{count} {standing.trouble}".rstrip())
     return yes(SparesReason.READY)
 
 

@@ -38,7 +38,15 @@ from sightline_operator.budgets import Budgets
 from sightline_operator.clock import Clock, soonest, utc_now
 from sightline_operator.decide import Decision, Push, decide
 from sightline_operator.errors import AgentCallError
-from sightline_operator.facts import CameraFacts, ConfigWrite, Options, camera_facts, class_facts, session_facts
+from sightline_operator.facts import (
+    CameraFacts,
+    ConfigWrite,
+    Options,
+    camera_facts,
+    class_facts,
+    resolve_class,
+    session_facts,
+)
 from sightline_operator.handover import HangUp
 from sightline_operator.lessor import Lessor
 from sightline_operator.metrics import Figures, Metrics
@@ -51,7 +59,7 @@ from sightline_operator.routes import CLASS_DELAY_SECONDS, Routes
 from sightline_operator.sessions import SessionDecision
 from sightline_operator.status import StatusWriter, plan
 from sightline_operator.sweep import Sweeper
-from sightline_operator.workqueue import WorkQueue
+from sightline_operator.workqueue import Lane, WorkQueue
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +96,7 @@ class Operator:
         prober: Prober | None = None,
     ) -> None:
         self.metrics = metrics or Metrics()
-        self.queue: WorkQueue[Key] = WorkQueue(self.metrics)
+        self.queue: WorkQueue[Key] = WorkQueue(self.metrics, lane=self._lane)
         self.reaper = Reaper(cluster, clock)
         self.sweeper: Sweeper | None = None
         self._cache = cache
@@ -110,7 +118,7 @@ class Operator:
         self._written: dict[tuple[str, str], datetime] = {}
         self._used_classes: set[str] = set()
         self._configs: dict[tuple[str, str], ConfigWrite] = {}
-        self._budgets = Budgets(cluster, cache)
+        self._budgets = Budgets(cluster, cache, options.owner_role)
         self._passes = {
             CAMERA: self._camera,
             CAMERA_CLASS: self._class,
@@ -132,6 +140,7 @@ class Operator:
             while not self._cache.synced():  # noqa: ASYNC110 - the cache tells of objects, not of itself
                 await asyncio.sleep(_SYNC_POLL_SECONDS)
             self._lessor.recover()
+            self._recover_rollouts()
             log.info("caches are synced, working with %d workers", self._workers)
             if self._prober is not None:
                 group.create_task(self._prober.run(), name="prober")
@@ -251,7 +260,8 @@ class Operator:
         if decision.rollout is Progress.UNDER_WAY:
             self._rollouts.under_way(facts.class_name, place)
             return decision
-        viewers = decision.status.viewers if decision.status else 0
+        # None: the operator has just started and has not heard from the agent.
+        viewers = decision.status.viewers if decision.status else None
         at_a_time = accept.class_spec_or_default(facts.camera_class).rollout.max_unavailable
         if self._rollouts.may_begin(facts.class_name, place, viewers, at_a_time):
             return decision
@@ -262,6 +272,19 @@ class Operator:
             status=decision.status and successors.noted(decision.status, _WAITS),
             requeue_after=soonest(decision.requeue_after, ASK_AGAIN_SECONDS if viewers else None),
         )
+
+    def _recover_rollouts(self) -> None:
+        """Whoever has pods of two generations is being moved, or its next pass says that it is not."""
+        hashes: dict[tuple[str, str], set[str]] = {}
+        for pod in self._cache.list(POD):
+            if pods.live(pod):
+                metadata = pod["metadata"]
+                place = (str(metadata["namespace"]), str((metadata.get("labels") or {}).get(names.CAMERA_LABEL)))
+                hashes.setdefault(place, set()).add(pods.desired_hash(pod))
+        for place, found in hashes.items():
+            camera = self._cache.get(CAMERA, *place)
+            if camera is not None and len(found) > 1:
+                self._rollouts.under_way(resolve_class(self._cache, camera)[0], place)
 
     def _rolled(self, place: tuple[str, str]) -> None:
         """This camera is where it should be: the next one may begin."""
@@ -310,6 +333,9 @@ class Operator:
             if note is not None:
                 self._notebook.add(facts.camera, note)
         return due.wait
+
+    def _lane(self, key: Key) -> Lane:
+        return self._routes.lane(key)
 
     def _class_changed(self, key: Key) -> None:
         self.queue.add_after(key, CLASS_DELAY_SECONDS)

@@ -40,6 +40,7 @@ def steady(verdict: Verdict, cause: str, since: datetime | None, previous: list[
     if before is None or before.status is not ConditionStatus.TRUE:
         return verdict
     until = after(since, BLIP_SECONDS)
-    if now >= until:
+    # Some moments come from nodes' clocks: what begins in the future is not young.
+    if now >= until or since > after(now, BLIP_SECONDS):
         return verdict
     return Verdict(before.status, before.reason, before.message, look_again=until)

@@ -197,7 +197,8 @@ def _move(plan: Plan, facts: CameraFacts) -> Move:
     # A load balancer's one Service follows the pod that serves: whoever watches another loses the way at once.
     stays = plan.camera_class.network.mode is not NetworkMode.LOAD_BALANCER
     drain = accept.span(plan.camera_class.rollout.drain_timeout, 60.0) if stays else 0.0
-    return Move(frozenset((*leaving, *strangers, *locked_out)), drain, build.class_hash(plan))
+    edited = (pods.name_of(pod) for pod in facts.pods if _edited(plan, pod))
+    return Move(frozenset((*leaving, *strangers, *locked_out)), drain, frozenset(edited))
 
 
 def _locked_out(plan: Plan, facts: CameraFacts, pod: Obj) -> bool:
@@ -207,15 +208,18 @@ def _locked_out(plan: Plan, facts: CameraFacts, pod: Obj) -> bool:
     return needs and facts.namespace not in facts.options.spare_namespaces
 
 
+def _edited(plan: Plan, pod: Obj) -> bool:
+    """Whether the camera itself has asked for another pod since this one was made: it names other Secrets."""
+    noted = pods.annotation(pod, build.CREDENTIALS_ANNOTATION)
+    return bool(noted) and noted != build.credentials_hash(plan.spec)
+
+
 def _progress(plan: Plan, chosen: Generations, move: Move) -> Progress:
-    """A camera's own edit, and a node that is drained, are followed at once; a class's change reaches one camera after
-    the other."""
-    old = [
-        pod
-        for pod in chosen.serving
-        if pods.annotation(pod, build.CLASS_HASH_ANNOTATION) != move.class_hash
-        and pods.name_of(pod) not in move.leaving
-    ]
+    """A camera's own edit, and a node that is drained, are followed at once; what else needs another pod (its class, or
+    how this operator makes pods) reaches one camera after the other."""
+    at_once = move.leaving | move.edited
+    wanted = build.pod_hash(plan)
+    old = [pod for pod in chosen.serving if pods.desired_hash(pod) != wanted and pods.name_of(pod) not in at_once]
     if not old:
         return Progress.NONE
     return Progress.WANTED if chosen.make else Progress.UNDER_WAY

@@ -67,6 +67,8 @@ class Options:
     """Names of the TURN servers' Secrets that the front door has; None where nobody knows."""
     spare_namespaces: frozenset[str] = frozenset()
     """Where spare agents are kept, and the Secrets with cameras' credentials may be read for them."""
+    owner_role: str = ""
+    """The ClusterRole that goes with the release, and the budgets with it; empty: they stay."""
     namespaced: bool = False
     """Only some namespaces are served: a class without cameras there is another operator's to speak of."""
 
@@ -142,6 +144,8 @@ class SpareStanding:
     """Whether there is any namespace for spares."""
     problem: str = ""
     """Why one could not be made."""
+    trouble: str = ""
+    """Why one that was made does not answer; empty while it merely starts."""
     look_again: float | None = None
 
 

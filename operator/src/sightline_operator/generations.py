@@ -17,7 +17,7 @@ from sightline_operator import pods
 from sightline_operator.backoff import Backoff
 from sightline_operator.clock import after, seconds_until, soonest
 from sightline_operator.facts import LinkState
-from sightline_operator.handover import STAY, HangUp, Move, drain
+from sightline_operator.handover import STAY, HangUp, Move, drain, may_answer
 
 REPLACEMENT = Backoff(base=2.0, cap=120.0)
 AFTER_SERVICE = Backoff(base=0.5, cap=8.0)
@@ -62,11 +62,7 @@ def choose(
         return _handed_over(Generations(current[0], (current[0],), tuple(dead)), current[1:] + outdated, moving)
     # It is on its way: what answers of the old one, or may be about to, serves until then.
     if current:
-        keep = [pod for pod in outdated if answers(pod, links) or _may_answer(pod, links, now)]
-        drop = [pod for pod in outdated if pod not in keep]
-        standing = keep[0] if keep else current[0]
-        chosen = Generations(standing, (current[0], *keep[:1]), tuple(current[1:] + drop + dead))
-        return _handed_over(chosen, keep[1:], moving)
+        return _coming(current, outdated, dead, moving)
     # Only an old generation is there: make the new one beside it.
     if outdated:
         return _successor(outdated, dead, wanted_hash, moving)
@@ -78,6 +74,21 @@ class _Moving:
     links: Mapping[str, LinkState]
     move: Move
     now: datetime
+
+
+def _coming(current: list[Obj], outdated: list[Obj], dead: list[Obj], moving: _Moving) -> Generations:
+    """The verdict while nobody of the wanted generation answers yet; equals of the one that comes may have viewers."""
+    links = moving.links
+    silent = {
+        pods.name_of(pod): may_answer(pod, links.get(pods.name_of(pod)), moving.now) for pod in current + outdated
+    }
+    keep = [pod for pod in outdated if answers(pod, links) or silent[pods.name_of(pod)]]
+    equals = [pod for pod in current[1:] if silent[pods.name_of(pod)]]
+    drop = [pod for pod in current[1:] + outdated if pod not in keep and pod not in equals]
+    again = silent[pods.name_of(keep[0])] if keep else 0.0
+    standing = keep[0] if keep else current[0]
+    chosen = Generations(standing, (current[0], *keep[:1]), tuple(drop + dead), look_again=again or None)
+    return _handed_over(chosen, keep[1:] + equals, moving)
 
 
 def _handed_over(chosen: Generations, others: Sequence[Obj], moving: _Moving) -> Generations:
@@ -107,12 +118,6 @@ def answers(pod: Obj, links: Mapping[str, LinkState]) -> bool:
     """Whether the pod's agent talks to the operator."""
     link = links.get(pods.name_of(pod))
     return link is not None and link.connected and link.report is not None
-
-
-def _may_answer(pod: Obj, links: Mapping[str, LinkState], now: datetime) -> bool:
-    """Whether the pod runs and the operator has not had the time to hear from it."""
-    link = links.get(pods.name_of(pod))
-    return link is not None and link.fresh(now) and pods.running_since(pod) is not None
 
 
 def _replacement(dead: list[Obj], now: datetime) -> Generations:

@@ -1,5 +1,6 @@
 """What one agent has said so far: a snapshot, and the events since merged into it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -19,6 +20,12 @@ from sightline_operator.facts import LinkState
 STATS_SECONDS = 10.0
 """Statistics alone make nobody look at the camera more often than its status may be written."""
 _ENDED_KEPT = timedelta(minutes=2)
+_TIDY_EVERY = timedelta(seconds=10)
+"""Not at each event: who has thousands of sessions has as many events."""
+SESSIONS_KEPT = 6000
+"""Of one agent, as many as its snapshot has room for; of further ones nothing is heard until others have gone."""
+PROFILES_KEPT = 8
+"""As many as a camera may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +45,9 @@ class News:
 class Heard:
     """The state of one link. Events come in the order in which the agent sent them."""
 
-    def __init__(self, now: datetime) -> None:
+    def __init__(self, now: datetime, limited: Callable[[str], None] = lambda limit: None) -> None:
+        """`limited` is told of each event that is left out, by what there was too much of."""
+        self._limited = limited
         self._followed_at = now
         self._report: AgentReport | None = None
         self._sessions: dict[str, SessionReport] = {}
@@ -49,6 +58,7 @@ class Heard:
         self._stats_told_at: datetime | None = None
         self._source_failed_at: datetime | None = None
         self._idle_since: datetime | None = None
+        self._tidied_at: datetime | None = None
 
     @property
     def connected(self) -> bool:
@@ -79,6 +89,9 @@ class Heard:
             return News()
         if isinstance(event, SessionEvent):
             self._forget_ended(now)
+            if len(self._sessions) >= SESSIONS_KEPT and event.session.id not in self._sessions:
+                self._limited("sessions")
+                return News()
             self._sessions[event.session.id] = event.session
             self._note_sessions(now)
             publishes = event.session.role is SessionRole.PUBLISH
@@ -119,6 +132,9 @@ class Heard:
         assert self._report is not None  # noqa: S101 - both callers have looked
         if source.profile != MAIN_PROFILE:
             said = {report.profile: report for report in self._report.profiles} | {source.profile: source}
+            if len(said) > PROFILES_KEPT:
+                self._limited("profiles")
+                return News()
             self._report = self._report.model_copy(update={"profiles": list(said.values())})
             return News(camera=True)
         before = self._report.source
@@ -144,6 +160,9 @@ class Heard:
 
     def _forget_ended(self, now: datetime) -> None:
         """Agents forget sessions a while after their end; so do we, or the table would grow for ever."""
+        if self._tidied_at is not None and now - self._tidied_at < _TIDY_EVERY:
+            return
+        self._tidied_at = now
         old = [
             sid
             for sid, session in self._sessions.items()

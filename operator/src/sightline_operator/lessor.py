@@ -113,7 +113,7 @@ class Lessor:
 
     def _ports_changed(self) -> None:
         for camera_class in self._cache.list(CAMERA_CLASS):
-            if _mode(camera_class) in _LEASING or classes.stored(camera_class).ports:
+            if _mode(camera_class) in _LEASING or (camera_class.get("status") or {}).get("ports"):
                 self._changed(Key(CAMERA_CLASS, "", pods.name_of(camera_class)))
 
 

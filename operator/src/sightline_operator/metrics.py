@@ -16,6 +16,7 @@ sightline_cameras{phase}                                     Camera objects
 sightline_camera_ready{status}                               Ready conditions: True, False, Unknown
 sightline_sessions{phase}                                    StreamSession objects
 sightline_agent_links{state}                                 event streams: connected, lost
+sightline_agent_stream_limits_total{limit}                   times that an agent met a limit of its event stream
 sightline_status_writes_total{kind}                          statuses written
 sightline_events_total{result}                               notes about cameras for kubectl describe
 sightline_ports{state}                                       ports of the nodes: held by agents, quarantined after one
@@ -107,6 +108,9 @@ class Metrics:
         )
         self.status_writes = Counter("sightline_status_writes", "Statuses written", ["kind"], registry=self.registry)
         self._events = Counter("sightline_events", "Events of cameras", ["result"], registry=self.registry)
+        self._limits = Counter(
+            "sightline_agent_stream_limits", "Limits that agents' event streams met", ["limit"], registry=self.registry
+        )
         self._heartbeat = Gauge(
             "sightline_heartbeat_age_seconds", "Since the API server answered for every kind", registry=self.registry
         )
@@ -157,6 +161,10 @@ class Metrics:
         """One request to the API server."""
         self._requests.labels(code, method).inc()
         self._request_time.labels(method).observe(seconds)
+
+    def limited(self, limit: str) -> None:
+        """An agent met a limit of its event stream."""
+        self._limits.labels(limit).inc()
 
     def event(self, result: str) -> None:
         """What became of a note about a camera."""

@@ -159,19 +159,19 @@ class Pool:
             return SpareStanding()  # what runs is left alone
         name = pods.name_of(camera_class)
         inhabited = set() if pods.deleting(camera_class) or not spec.warm_agents else set(self._inhabited(name))
-        wanted, ready, again, problem = 0, 0, None, ""
+        wanted, ready, again, problem, trouble = 0, 0, None, "", ""
         for namespace in sorted(inhabited | {place[0] for place in self._waiting.get(name, ())}):
             number = spec.warm_agents if namespace in inhabited else 0
             scene = _Scene(namespace, camera_class, spec, number)
             decision = spares.decide(self._facts(scene), self._clock())
             wanted, ready = wanted + number, ready + decision.ready
-            again = soonest(again, decision.look_again)
+            again, trouble = soonest(again, decision.look_again), trouble or decision.trouble
             for spare in decision.end:
                 await self._end(spare)
             refusal = await self._make(scene, decision)
             if refusal:
                 problem, again = refusal, soonest(again, REFUSED_SECONDS)
-        return SpareStanding(wanted, ready, bool(self._options.spare_namespaces), problem, again)
+        return SpareStanding(wanted, ready, bool(self._options.spare_namespaces), problem, trouble, again)
 
     def states(self) -> dict[str, int]:
         """How many spares could be adopted now, and how many are on their way."""

@@ -14,6 +14,7 @@ reservation lasts until its object was seen, or cannot come any more.
 from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 
 from sightline_model.cameraclass import PortRange
 from sightline_operator.clock import Clock, after
@@ -52,15 +53,24 @@ class PortLedger:
         self._reserved: dict[Holder, datetime] = {}
         """Since when those hold a port that nobody has seen yet."""
         self._until: dict[int, datetime] = {}
+        self._offered: dict[tuple[int, int], int] = {}
+        """By range, what `free` has answered last: it is asked in each pass of each camera."""
         self._last = 0
         """The port that was handed out last: the next one follows it, so that each rests as long as possible."""
 
     def free(self, within: PortRange) -> int | None:
         """The port that `lease` should take; None while there is none. Asking changes nothing."""
         self._tidy()
+        place = (within.first, within.last)
+        offered = self._offered.get(place)
+        if offered is not None and not self._taken(offered):
+            return offered
         start = self._last + 1 if within.first <= self._last < within.last else within.first
-        ports = (*range(start, within.last + 1), *range(within.first, start))
-        return next((port for port in ports if not self._taken(port)), None)
+        ports = chain(range(start, within.last + 1), range(within.first, start))
+        found = next((port for port in ports if not self._taken(port)), None)
+        if found is not None:
+            self._offered[place] = found
+        return found
 
     def free_at(self, within: PortRange) -> datetime | None:
         """When the first quarantine in the range ends; None when there is none."""

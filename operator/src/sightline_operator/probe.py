@@ -113,8 +113,9 @@ class StunProber:
         return self._results.get((namespace, pod))
 
     def forget(self, namespace: str, pod: str) -> None:
-        """The pod is gone."""
+        """The pod is gone; nobody wants to know what its probe finds, should one be under way."""
         self._results.pop((namespace, pod), None)
+        self._pending = {target for target in self._pending if (target.namespace, target.pod) != (namespace, pod)}
 
     async def run(self) -> None:
         """Probe until cancelled."""
@@ -125,10 +126,12 @@ class StunProber:
     async def _work(self) -> None:
         while True:
             target = await self._queue.get()
-            try:
-                answered = await answers(target.address, target.port)
-            finally:
-                self._pending.discard(target)
+            if target not in self._pending:
+                continue
+            answered = await answers(target.address, target.port)
+            if target not in self._pending:
+                continue
+            self._pending.discard(target)
             log.info("probe of %s:%d: %s", target.address, target.port, "answered" if answered else "no answer")
             self.outcomes["answered" if answered else "silent"] += 1
             self._results[target.namespace, target.pod] = Probed(target, self._clock(), answered)

@@ -1,7 +1,7 @@
 """Deletes ended sessions when their retention is over: one heap, one task, no timer per object.
 
 A session that somebody changed or replaced meanwhile is left to its next look: deletions carry the uid that was seen.
-After an outage of the operator many are due at once, so deletions go in small groups.
+After an outage of the operator many are due at once, so only a few deletions are under way at a time.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from sightline_operator.clock import Clock, after, seconds_until
 
 log = logging.getLogger(__name__)
 
-GROUP_SIZE = 8
+AT_A_TIME = 16
 TRY_AGAIN_SECONDS = 5.0
 
 SessionKey = tuple[str, str]
@@ -53,12 +53,21 @@ class Reaper:
 
     async def run(self) -> None:
         """Delete what is due until cancelled."""
+        slots = asyncio.Semaphore(AT_A_TIME)
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await slots.acquire()
+                key, uid = await self._next()
+                deletion = group.create_task(self._delete(key, uid))
+                deletion.add_done_callback(lambda _: slots.release())
+
+    async def _next(self) -> tuple[SessionKey, str]:
+        """Wait for one that is due."""
         while True:
             self._wake.clear()
-            group = self._take()
-            if group:
-                await asyncio.gather(*(self._delete(key, uid) for key, uid in group))
-                continue
+            found = self._take()
+            if found is not None:
+                return found
             try:
                 async with asyncio.timeout(self._next_wait()):
                     await self._wake.wait()
@@ -68,11 +77,10 @@ class Reaper:
     def _next_wait(self) -> float | None:
         return seconds_until(self._heap[0][0], self._clock()) if self._heap else None
 
-    def _take(self) -> list[tuple[SessionKey, str]]:
-        """The next few that are due; entries that were replaced or forgotten are dropped on the way."""
-        group: list[tuple[SessionKey, str]] = []
+    def _take(self) -> tuple[SessionKey, str] | None:
+        """The next one if it is due; entries that were replaced or forgotten are dropped on the way."""
         now = self._clock()
-        while self._heap and len(group) < GROUP_SIZE:
+        while self._heap:
             at, key, uid = self._heap[0]
             if self._due.get(key) != (at, uid):
                 heapq.heappop(self._heap)
@@ -80,10 +88,10 @@ class Reaper:
                 heapq.heappop(self._heap)
                 del self._due[key]
                 self._taken[key] = uid
-                group.append((key, uid))
+                return key, uid
             else:
                 break
-        return group
+        return None
 
     async def _delete(self, key: SessionKey, uid: str) -> None:
         namespace, name = key
@@ -91,7 +99,7 @@ class Reaper:
             await self._cluster.delete(STREAM_SESSION, namespace, name, preconditions=Preconditions(uid=uid))
             self.deleted += 1
         except (NotFoundError, ConflictError):
-            return
+            self._taken.pop(key, None)  # whatever is there now is left to its next look
         except ClusterError as error:
             log.warning("session %s/%s cannot be deleted yet: %s", namespace, name, error)
             self._taken.pop(key, None)

@@ -2,9 +2,11 @@
 
 Who may begin is decided here; how one camera is moved (new pod first, then the old one goes) is the business of
 `generations`. A new generation that never answers keeps its place, so a broken image stops the roll-out at the first
-camera and every other one goes on as it was. State is in memory only: after a restart each pass tells anew.
+camera and every other one goes on as it was. State is in memory only: another operator finds in the pods who was being
+moved, before anybody may begin (`under_way`); after that each pass tells anew.
 """
 
+import heapq
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -53,20 +55,24 @@ class Rollouts:
         state.waiting.pop(camera, None)
         state.active.add(camera)
 
-    def may_begin(self, class_name: str, camera: CameraKey, viewers: int, at_a_time: int) -> bool:
+    def may_begin(self, class_name: str, camera: CameraKey, viewers: int | None, at_a_time: int) -> bool:
         """Whether it is the camera's turn; if not, `done` will name it when it is.
 
-        A watched camera that asks for the first time is to ask again: idle ones may not have asked yet.
+        A watched camera that asks for the first time is to ask again: idle ones may not have asked yet. So is one of
+        which nobody knows yet how many watch it (None).
         """
+        if class_name in self._classes and camera in self._classes[class_name].active:
+            return True
+        if viewers is None:
+            return False
         state = self._classes.setdefault(class_name, _Class())
         state.at_a_time = at_a_time
-        if camera in state.active:
-            return True
         first = camera not in state.waiting
         state.waiting[camera] = viewers
         if viewers and first:
             return False
-        if len(state.active) >= at_a_time or _in_order(state)[0] != camera:
+        # One of several whose turn it is need not wait for the others, which may fail for a while.
+        if camera not in _first(state, at_a_time - len(state.active)):
             return False
         self.under_way(class_name, camera)
         return True
@@ -79,7 +85,7 @@ class Rollouts:
                 continue
             state.active.discard(camera)
             state.waiting.pop(camera, None)
-            chosen += _in_order(state)[: max(0, state.at_a_time - len(state.active))]
+            chosen += _first(state, state.at_a_time - len(state.active))
             if not state.active and not state.waiting:
                 del self._classes[name]
         return tuple(chosen)
@@ -96,6 +102,6 @@ class Rollouts:
         return tuple(name for name, state in known if camera in state.active or camera in state.waiting)
 
 
-def _in_order(state: _Class) -> list[CameraKey]:
-    """Those who wait, fewest viewers first; names decide between equals."""
-    return sorted(state.waiting, key=lambda camera: (state.waiting[camera], camera))
+def _first(state: _Class, count: int) -> list[CameraKey]:
+    """Of those who wait the first so many, fewest viewers first; names decide between equals. Thousands may wait."""
+    return heapq.nsmallest(count, state.waiting, key=lambda camera: (state.waiting[camera], camera))

@@ -12,15 +12,15 @@ from sightline_kube.cluster import Obj
 from sightline_kube.kinds import CAMERA, CAMERA_CLASS, NODE, POD, POD_DISRUPTION_BUDGET, SERVICE, STREAM_SESSION, Kind
 from sightline_model import names
 from sightline_model.agent import CameraIdentity, spare_identity
-from sightline_model.reasons import AgentReason
+from sightline_model.reasons import AgentReason, ConditionStatus, ConditionType
 from sightline_model.session import SessionPhase
 from sightline_operator import budgets, network, nodes, pods, sparepods
 from sightline_operator.agents import AgentLinks, AgentTarget
 from sightline_operator.clock import Clock
 from sightline_operator.facts import resolve_class
 from sightline_operator.heard import News
-from sightline_operator.sessions import camera_of
-from sightline_operator.workqueue import WorkQueue
+from sightline_operator.sessions import answered, camera_of
+from sightline_operator.workqueue import Lane, WorkQueue
 
 CLASS_DELAY_SECONDS = 1.0
 """A class's count of cameras is written once for a burst of changes."""
@@ -41,6 +41,8 @@ class Routes:
         self._links = links
         self._clock = clock
         self._sessions: dict[tuple[str, str], set[str]] = {}
+        self._pods_on: dict[str, set[tuple[str, str]]] = {}
+        """By node: a start would look through all pods for each of a thousand nodes."""
         self._revoked: dict[tuple[str, str], tuple[str, datetime]] = {}
         self._expected: dict[Key, Obj] = {}
         self._by_kind: dict[Kind, Callable[[Key, Obj | None, Obj | None], None]] = {
@@ -90,6 +92,15 @@ class Routes:
         finally:
             del self._expected[key]
 
+    def lane(self, key: Key) -> Lane:
+        """How urgent a key is: first viewers who have no answer yet, then sessions, then everything else."""
+        place = (key.namespace, key.name)
+        if key.kind == STREAM_SESSION:
+            session = self._cache.get(STREAM_SESSION, *place)
+            return Lane.NOW if session and not answered(session) else Lane.SOON
+        waited_for = key.kind == CAMERA and place in self._sessions and not self._answers(place) and self.wanted(place)
+        return Lane.NOW if waited_for else Lane.ROUTINE
+
     def revoked(self, namespace: str, name: str) -> str:
         """The camera of a session that somebody deleted a while ago; empty if nobody did."""
         return self._revoked.get((namespace, name), ("", None))[0]
@@ -101,9 +112,18 @@ class Routes:
 
     def _rests(self, camera: tuple[str, str]) -> bool:
         """Whether the camera's status says that a viewer has to wake it."""
+        return any(item.get("reason") == AgentReason.SCALED_TO_ZERO for item in self._conditions(camera))
+
+    def _answers(self, camera: tuple[str, str]) -> bool:
+        """Whether the camera's status says where its agent is."""
+        said = (
+            item.get("status") for item in self._conditions(camera) if item.get("type") == ConditionType.AGENT_READY
+        )
+        return ConditionStatus.TRUE in said
+
+    def _conditions(self, camera: tuple[str, str]) -> list[Obj]:
         found = self._cache.get(CAMERA, *camera)
-        conditions = ((found or {}).get("status") or {}).get("conditions") or []
-        return any(item.get("reason") == AgentReason.SCALED_TO_ZERO for item in conditions)
+        return ((found or {}).get("status") or {}).get("conditions") or []
 
     def _camera(self, key: Key, before: Obj | None, now: Obj | None) -> None:
         self._queue.add(key)
@@ -119,7 +139,8 @@ class Routes:
 
     def _class(self, key: Key, before: Obj | None, now: Obj | None) -> None:
         if now is not None:
-            self._queue.add(key)
+            # Where only its status differs, that was our own writing most often.
+            self._queue.add_after(key, CLASS_DELAY_SECONDS if _same(before, now) else 0.0)
         if _same(before, now) and _is_default(before) == _is_default(now):
             return
         for camera in self._cache.list(CAMERA):
@@ -153,6 +174,7 @@ class Routes:
 
     def _pod(self, key: Key, before: Obj | None, now: Obj | None) -> None:
         self._child(key, before, now)
+        self._place(key, pods.node(before) if before else "", pods.node(now) if now else "")
         target = target_of(now) if now is not None and not pods.failed(now) else None
         if target is None:
             self._links.drop(key.namespace, key.name)
@@ -174,13 +196,23 @@ class Routes:
         """A node that is lost, cordoned, back or moved concerns the cameras whose agents are there."""
         if _vital_of_node(before) == _vital_of_node(now):
             return
-        for pod in self._cache.list(POD):
-            if pods.node(pod) != key.name:
-                continue
+        found = (self._cache.get(POD, *place) for place in sorted(self._pods_on.get(key.name, ())))
+        for pod in filter(None, found):
             if sparepods.waits(pod):
                 self._queue.add_after(Key(CAMERA_CLASS, "", sparepods.class_of(pod)), CLASS_DELAY_SECONDS)
             else:
                 self._queue.add(Key(CAMERA, str(pod["metadata"]["namespace"]), _camera_label(pod)))
+
+    def _place(self, key: Key, before: str, now: str) -> None:
+        """Note which node a pod is on."""
+        if before == now:
+            return
+        if now:
+            self._pods_on.setdefault(now, set()).add((key.namespace, key.name))
+        known = self._pods_on.get(before, set())
+        known.discard((key.namespace, key.name))
+        if not known:
+            self._pods_on.pop(before, None)
 
     def _sessions_of(self, namespace: str, camera: str) -> None:
         for session in self._sessions.get((namespace, camera), ()):

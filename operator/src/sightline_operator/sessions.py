@@ -28,7 +28,7 @@ from sightline_model.session import SessionPhase, SessionTimestamps, StreamSessi
 from sightline_operator import accept, pods
 from sightline_operator.clock import after, seconds_until, soonest
 from sightline_operator.facts import AgentView, SessionFacts
-from sightline_operator.verdicts import looked_at
+from sightline_operator.verdicts import looked_at, sentence
 
 UNKNOWN_TO_AGENT_SECONDS = 5.0
 """On top of the class's connectTimeout: how long a session may be without any agent that knows it."""
@@ -86,7 +86,7 @@ def decide(facts: SessionFacts, now: datetime) -> SessionDecision:
         return SessionDecision(
             hang_up=_holders(facts),
             reason=stored.end_reason or EndReason.REVOKED,
-            delete_at=after(ended, retention(camera_class)),
+            delete_at=after(min(ended, now), retention(camera_class)),
         )
     spec = accept.session(facts.session)
     # Not something that this version can do.
@@ -117,6 +117,11 @@ def stored_status(session: Obj) -> StreamSessionStatus:
         return StreamSessionStatus.model_validate(session.get("status") or {})
     except ValidationError:
         return StreamSessionStatus()
+
+
+def answered(session: Obj) -> bool:
+    """Whether the operator has written the session's status before."""
+    return bool(((session.get("status") or {}).get("timestamps") or {}).get("authorized"))
 
 
 def camera_of(session: Obj) -> str:
@@ -193,7 +198,7 @@ def _camera_gone(case: _Case) -> _End | None:
 def _agent_says_ended(case: _Case) -> _End | None:
     if case.report is None or not _is_over(case.report):
         return None
-    return _End(case.report.end_reason or EndReason.HANGUP, case.report.message)
+    return _End(case.report.end_reason or EndReason.HANGUP, sentence(case.report.message))
 
 
 def _expired(case: _Case) -> _End | None:
@@ -242,7 +247,14 @@ def _connect_wait(case: _Case) -> float | None:
     if _waits(case.stored):
         lifecycle = ((case.facts.camera or {}).get("spec") or {}).get("lifecycle") or {}
         patience += accept.span(str(lifecycle.get("startTimeout", "")), 10.0)
-    return seconds_until(after(case.created, patience), case.now)
+    left = seconds_until(after(case.created, patience), case.now)
+    return UNKNOWN_TO_AGENT_SECONDS if left <= 0 and _unheard(case) else left
+
+
+def _unheard(case: _Case) -> bool:
+    """Whether somebody may watch without our knowing: the agent was there before the session and is out of hearing, or
+    it has not had the time to tell. Ended is final, so an operator that was away must not be hasty."""
+    return any(_may_hold(agent, case.stored) or agent.link.fresh(case.now) for agent in case.facts.agents)
 
 
 def _expires_at(case: _Case) -> datetime:
@@ -332,7 +344,10 @@ def _end_of(
     ]
     generation = _generation(facts)
     times = _times(facts, stored, report, now)
-    ended = (report.ended_at if report else None) or now
+    ended = report.ended_at if report and report.ended_at else now
+    # By the agent's clock, which may be wrong.
+    if not (pods.created_at(facts.session or {"metadata": {}}) or now) <= ended <= now:
+        ended = now
     return StreamSessionStatus(
         observed_generation=generation,
         conditions=merge(looked_at(stored.conditions), findings, generation, now.replace(microsecond=0)),

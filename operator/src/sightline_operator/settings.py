@@ -44,6 +44,8 @@ class OperatorSettings(BaseSettings):
     """Namespaces where spare agents are kept, and the Secrets with cameras' credentials may be read for them."""
     turn_secrets: Annotated[str | None, NoDecode] = None
     """Names of the TURN servers' Secrets that the front door has, with commas between them; unset: not known."""
+    owner_role: str = ""
+    """ClusterRole that is uninstalled with the operator: the budgets of its agents then go too; empty: they stay."""
     lease_name: str = ""
     """Lease by which several operators agree on the one that works; empty: this is the only one."""
     lease_namespace: str = "default"

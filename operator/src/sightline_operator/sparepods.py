@@ -67,7 +67,7 @@ def adoption(plan: Plan, spare: Obj, attempt: int = 0) -> dict[str, Any]:
         "labels": labels,
         "annotations": {
             names.HASH_ANNOTATION: build.pod_hash(plan),
-            build.CLASS_HASH_ANNOTATION: build.class_hash(plan),
+            build.CREDENTIALS_ANNOTATION: build.credentials_hash(plan.spec),
             build.ATTEMPT_ANNOTATION: str(attempt) if attempt else None,
         },
         "ownerReferences": [build.owner_reference(plan)],

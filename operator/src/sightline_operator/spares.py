@@ -11,10 +11,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from sightline_kube.cluster import Obj
+from sightline_model.agent import SPARE_UID
 from sightline_model.cameraclass import PortRange
-from sightline_operator import network, nodes, pods
+from sightline_model.reasons import AgentReason
+from sightline_operator import diagnosis, network, nodes, pods
 from sightline_operator.backoff import Backoff
 from sightline_operator.clock import after, seconds_until, soonest
+from sightline_operator.diagnosis import AgentCase
 from sightline_operator.facts import LinkState
 
 AGAIN = Backoff(base=5.0, cap=300.0)
@@ -48,6 +51,8 @@ class SpareDecision:
     end: tuple[Obj, ...] = ()
     ready: int = 0
     """How many could be adopted now."""
+    trouble: str = ""
+    """What keeps one from answering, and what to do; empty while it merely starts."""
     look_again: float | None = None
 
 
@@ -62,13 +67,15 @@ def decide(facts: SpareFacts, now: datetime) -> SpareDecision:
     over = [spare for spare in dead if waits[pods.name_of(spare)] <= 0]
     resting = [spare for spare in dead if spare not in over]
     room = max(0, facts.wanted - len(living))
+    trouble, look = _trouble((*living[: facts.wanted], *dead[:room]), facts, now)
     make = max(0, room - len(resting))
     return SpareDecision(
         make=make,
         attempt=max((pods.attempt(spare) + 1 for spare in over), default=0) if make else 0,
         end=(*unfit, *over, *living[facts.wanted :], *resting[room:]),
         ready=sum(answers(spare, facts.links) for spare in living[: facts.wanted]),
-        look_again=soonest(*(waits[pods.name_of(spare)] for spare in resting[:room])),
+        trouble=trouble,
+        look_again=soonest(look, *(waits[pods.name_of(spare)] for spare in resting[:room])),
     )
 
 
@@ -118,6 +125,20 @@ def _wait(spare: Obj, now: datetime) -> float:
     ended = pods.failed_at(spare) or now
     delay = AGAIN.delay(pods.attempt(spare), lambda: zlib.crc32(pods.uid_of(spare).encode()) / 2**32)
     return seconds_until(after(ended, delay), now)
+
+
+def _trouble(there: Sequence[Obj], facts: SpareFacts, now: datetime) -> tuple[str, float | None]:
+    """The diagnosis of the first that has one, and in how many seconds one may change by time alone."""
+    found, again = "", None
+    for spare in there:
+        node = facts.nodes.get(pods.node(spare))
+        link = facts.links.get(pods.name_of(spare), LinkState())
+        case = AgentCase(str(spare["metadata"]["namespace"]), spare, link, SPARE_UID, "", now, node=node)
+        verdict = diagnosis.agent(case)
+        again = soonest(again, seconds_until(verdict.look_again, now) if verdict.look_again else None)
+        if not verdict.true and verdict.reason != AgentReason.STARTING:
+            found = found or verdict.message
+    return found, again
 
 
 def _best_first(living: list[Obj], links: Mapping[str, LinkState]) -> list[Obj]:

@@ -3,13 +3,19 @@
 An HTTP client keeps some 25 KB for each answer that stays open: request, headers, parser, reader, timers. This keeps
 what the stream itself needs. It speaks as much of HTTP/1.1 as agents' control ports do: a status, headers, and a body
 that is chunked or ends with the connection.
+
+The peer may be hostile. What it sends is taken a slice at a time, others in between, and not read any further while it
+has used up its `share` of the loop.
 """
 
 import asyncio
 import os
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import cast
 
+from sightline_operator.share import Share
 from sightline_operator.sse import ServerEvent, SseParser
 
 MAX_HEAD_BYTES = 16 * 1024
@@ -17,6 +23,8 @@ _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})(?: |\r\n)")
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n", re.IGNORECASE)
 _SIZE = re.compile(rb"([0-9a-fA-F]{1,8})[ \t]*(?:;.*)?")
 _MAX_LINE_BYTES = 1024
+SLICE_BYTES = 4096
+"""Small events in it cost some five milliseconds: so long the others may wait."""
 
 
 class StreamError(Exception):
@@ -35,13 +43,20 @@ class RefusedError(StreamError):
         self.status = status
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """What a listener puts up with."""
+
+    connect_seconds: float
+    silence_seconds: float
+    share: Share
+    """How much of the loop the peer may take."""
+    slowed: Callable[[], None] = lambda: None
+    """Told each time that the peer is read no further because of that."""
+
+
 async def listen(
-    place: tuple[str, int],
-    request: bytes,
-    take: Callable[[ServerEvent], None],
-    *,
-    connect_seconds: float,
-    silence_seconds: float,
+    place: tuple[str, int], request: bytes, take: Callable[[ServerEvent], None], patience: Patience
 ) -> None:
     """Hand all events to `take`; back when the peer has ended the stream.
 
@@ -49,9 +64,9 @@ async def listen(
     breaks; and what `take` raises, which ends the stream, too.
     """
     loop = asyncio.get_running_loop()
-    stream = _Stream(loop, take, silence_seconds)
+    stream = _Stream(loop, take, patience)
     try:
-        transport = await _connected(place, stream, connect_seconds)
+        transport = await _connected(place, stream, patience.connect_seconds)
         try:
             transport.write(request)
             await stream.over
@@ -121,24 +136,59 @@ class Chunks:
 class _Stream(asyncio.Protocol):
     """The connection: head, frames, events."""
 
-    __slots__ = ("_chunks", "_head", "_heard_at", "_loop", "_parser", "_silence", "_take", "_timer", "over")
+    __slots__ = (
+        *("_chunks", "_head", "_heard_at", "_loop", "_next", "_parser", "_patience", "_rest", "_take", "_timer"),
+        *("_transport", "over"),
+    )
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, take: Callable[[ServerEvent], None], silence_seconds: float
+        self, loop: asyncio.AbstractEventLoop, take: Callable[[ServerEvent], None], patience: Patience
     ) -> None:
         self._loop = loop
         self._take = take
-        self._silence = silence_seconds
+        self._patience = patience
         self._head: bytes | None = b""  # None once it is complete
         self._chunks: Chunks | None = None
         self._parser = SseParser()
+        self._rest = b""  # read, and not looked at yet; at most one read of asyncio's (256 KiB), for none follows
+        self._next: asyncio.Handle | None = None  # of the slice that is next in `_rest`
+        self._transport: asyncio.ReadTransport | None = None
         self._heard_at = loop.time()
-        self._timer = loop.call_later(silence_seconds, self._still_there)
+        self._timer = loop.call_later(patience.silence_seconds, self._still_there)
         self.over: asyncio.Future[None] = loop.create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It stands."""
+        self._transport = cast("asyncio.ReadTransport", transport)  # uvloop's is none by its class
 
     def data_received(self, data: bytes) -> None:
         """Some bytes, cut anywhere."""
         self._heard_at = self._loop.time()
+        self._rest += data
+        if self._next is None:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Look at a slice, if the peer may take the time; at the next one after everybody else had a turn."""
+        self._next = None
+        wait = self._patience.share.wait(self._loop.time())
+        if wait:
+            self._patience.slowed()
+            self._next = self._loop.call_later(wait, self._go_on)
+        else:
+            part, self._rest = self._rest[:SLICE_BYTES], self._rest[SLICE_BYTES:]
+            with self._patience.share:
+                self._look_at(part)
+            self._heard_at = self._loop.time()
+            if self._rest and not self.over.done():
+                self._next = self._loop.call_soon(self._go_on)
+        if self._transport is not None and not self.over.done():
+            if self._next is None:
+                self._transport.resume_reading()
+            else:
+                self._transport.pause_reading()
+
+    def _look_at(self, data: bytes) -> None:
         try:
             body = data if self._head is None else self._begin(self._head + data)
             if body and not self.over.done():
@@ -153,6 +203,8 @@ class _Stream(asyncio.Protocol):
     def stop(self) -> None:
         """Nobody listens any more."""
         self._timer.cancel()
+        if self._next is not None:
+            self._next.cancel()
         self._end(None)
 
     def _begin(self, head: bytes) -> bytes:
@@ -182,7 +234,9 @@ class _Stream(asyncio.Protocol):
 
     def _still_there(self) -> None:
         """One timer that moves on by itself is cheaper than a new one for each sign of life."""
-        left = self._heard_at + self._silence - self._loop.time()
+        if self._next is not None:
+            self._heard_at = self._loop.time()  # it has said more than was looked at
+        left = self._heard_at + self._patience.silence_seconds - self._loop.time()
         if left <= 0:
             self._end(TimeoutError())
         else:

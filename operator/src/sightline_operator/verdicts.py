@@ -4,6 +4,7 @@ Every message of a False says what a person can do. Messages hold nothing that c
 unchanged world gives equal conditions.
 """
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -34,6 +35,8 @@ _SOURCE_WAITS = {
     SourceReason.CONNECTING: "The agent is connecting to the source.",
     SourceReason.WAITING_FOR_PUBLISHER: "Nobody publishes yet.",
 }
+_PLAIN_WORD = re.compile(r"[a-z]+(?=[ ,]|$)")
+"""What may be written with a capital: no address, no name of a host."""
 _SAID_CHARACTERS = 800
 """Of an agent's words, so that the advice has room in a condition's message."""
 
@@ -85,18 +88,20 @@ def source(report: AgentReport | None, revision: str) -> Verdict:
         return unknown(SourceReason.CONNECTING, "The agent is taking over a changed configuration.")
     said = report.source
     if said.reason.failed:
-        return no(said.reason, _advised(said.reason, said.message or said.last_error))
+        return no(said.reason, f"{sentence(said.message or said.last_error)} {_SOURCE_ADVICE[said.reason]}".lstrip())
     if said.reason is SourceReason.STREAMING:
-        return yes(said.reason, said.message)
+        return yes(said.reason, sentence(said.message))
     if said.reason is SourceReason.IDLE and said.verified:
-        return yes(said.reason, said.message or "The source has worked and starts with the next viewer.")
-    return unknown(said.reason, said.message or _SOURCE_WAITS.get(said.reason, ""))
+        return yes(said.reason, sentence(said.message) or "The source has worked and starts with the next viewer.")
+    return unknown(said.reason, sentence(said.message) or _SOURCE_WAITS.get(said.reason, ""))
 
 
-def _advised(reason: SourceReason, words: str) -> str:
-    """What the agent says, and what to do."""
-    told = words[:_SAID_CHARACTERS].rstrip(" .")
-    return f"{told}. {_SOURCE_ADVICE[reason]}" if told else _SOURCE_ADVICE[reason]
+def sentence(words: str) -> str:
+    """What an agent says, as all messages are: agents begin small, for their words also stand after a colon."""
+    told = words[:_SAID_CHARACTERS].strip().rstrip(" .")
+    if not told:
+        return ""
+    return f"{told[0].upper() if _PLAIN_WORD.match(told) else told[0]}{told[1:]}."
 
 
 def live(streaming: bool) -> Verdict:

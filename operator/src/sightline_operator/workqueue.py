@@ -1,4 +1,5 @@
-"""The queue of keys to look at: each key once, never twice at the same time, with backoff and delayed adds.
+"""The queue of keys to look at: each key once, never twice at the same time, urgent ones first, with backoff and
+delayed adds.
 
 Semantics are those that Go controllers have relied on for years (client-go, util/workqueue): adding a key that waits is
 nothing; adding one that is being worked on brings it back after; a failed key comes back later and later. The queue is
@@ -9,8 +10,9 @@ import asyncio
 import heapq
 import itertools
 import random
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
+from enum import IntEnum
 from typing import Generic, Protocol, TypeVar
 
 from sightline_operator.backoff import Backoff
@@ -18,7 +20,17 @@ from sightline_operator.backoff import Backoff
 K = TypeVar("K", bound=Hashable)
 
 RETRY = Backoff(base=0.1, cap=60.0)
+FAIR = 8
+"""Of so many keys one is whichever has waited longest, so that nobody waits for ever."""
 _SLACK = 64
+
+
+class Lane(IntEnum):
+    """Who goes first: one edit may bring back ten thousand keys, and nobody should wait behind all of them."""
+
+    NOW = 0
+    SOON = 1
+    ROUTINE = 2
 
 
 class QueueObserver(Protocol):
@@ -58,12 +70,16 @@ class WorkQueue(Generic[K]):
         observer: QueueObserver | None = None,
         backoff: Backoff = RETRY,
         rng: Callable[[], float] = random.random,
+        lane: Callable[[K], Lane] = lambda key: Lane.ROUTINE,
     ) -> None:
         self._observer = observer or SilentObserver()
         self._backoff = backoff
         self._rng = rng
-        self._ready: deque[K] = deque()
-        self._added_at: dict[K, float] = {}
+        self._lane = lane
+        self._lanes: tuple[OrderedDict[K, None], ...] = tuple(OrderedDict() for _ in Lane)
+        self._waiting: dict[K, tuple[float, Lane]] = {}
+        """Since when, and where."""
+        self._takes = 0
         self._started_at: dict[K, float] = {}
         self._again: set[K] = set()
         self._attempts: dict[K, int] = {}
@@ -75,12 +91,12 @@ class WorkQueue(Generic[K]):
         self._drained = asyncio.Event()
 
     def __len__(self) -> int:
-        return len(self._ready)
+        return len(self._waiting)
 
     @property
     def idle(self) -> bool:
         """True when nothing waits and nothing is being worked on (delayed keys may still come)."""
-        return not self._ready and not self._started_at
+        return not self._waiting and not self._started_at
 
     @property
     def delayed(self) -> int:
@@ -97,11 +113,17 @@ class WorkQueue(Generic[K]):
         self._observer.added()
         if key in self._started_at:
             self._again.add(key)
-        elif key not in self._added_at:
-            self._added_at[key] = asyncio.get_running_loop().time()
-            self._ready.append(key)
-            self._observer.depth(len(self._ready))
-            self._wake.set()
+            return
+        lane = self._lane(key)
+        since, standing = self._waiting.get(key, (asyncio.get_running_loop().time(), None))
+        if standing is not None:
+            if standing <= lane:
+                return
+            del self._lanes[standing][key]
+        self._waiting[key] = since, lane
+        self._lanes[lane][key] = None
+        self._observer.depth(len(self._waiting))
+        self._wake.set()
 
     def add_after(self, key: K, delay: float) -> None:
         """Look at `key` in `delay` seconds, or sooner if an earlier time stands already."""
@@ -137,7 +159,7 @@ class WorkQueue(Generic[K]):
         """The next key; `done` must follow."""
         while True:
             self._promote()
-            if self._ready and not self._draining:
+            if self._waiting and not self._draining:
                 return self._take()
             self._wake.clear()
             await self._sleep()
@@ -177,11 +199,19 @@ class WorkQueue(Generic[K]):
 
     def _take(self) -> K:
         now = asyncio.get_running_loop().time()
-        key = self._ready.popleft()
-        self._observer.depth(len(self._ready))
-        self._observer.taken(now - self._added_at.pop(key))
+        key = self._next()
+        since, lane = self._waiting.pop(key)
+        del self._lanes[lane][key]
+        self._observer.depth(len(self._waiting))
+        self._observer.taken(now - since)
         self._started_at[key] = now
         return key
+
+    def _next(self) -> K:
+        """The first of the most urgent, or now and then the one that has waited longest."""
+        self._takes += 1
+        heads = [next(iter(lane)) for lane in self._lanes if lane]
+        return min(heads, key=lambda head: self._waiting[head][0]) if self._takes % FAIR == 0 else heads[0]
 
     def _promote(self) -> None:
         """Move the keys whose time has come to the waiting ones."""
