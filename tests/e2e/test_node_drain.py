@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.test_node import camera_manifest, until
+from tests.e2e.test_node import camera_manifest, has_ended, until
 from tests.helpers.browser import Player, new_page
 from tests.helpers.demo import Demo
 
@@ -62,12 +62,12 @@ async def test_a_drain_waits_for_the_viewer_to_be_handed_over(demo: Demo, node: 
             (successor,) = _pods(demo) - {old}
             _bind(demo, successor, node)
             await player.wait_for_return()
+            ended = await until(demo, "streamsession", session, has_ended)  # it stays for a minute
+            assert ended["status"]["endReason"] == "Moved"
             await player.wait_for_frames(2 * FPS, 3.0)
             assert "failed" not in await player.states()
             assert await drain.wait() == 0
         assert old not in _pods(demo)
-        ended = await until(demo, "streamsession", session, _has_ended)
-        assert ended["status"]["endReason"] == "Moved"
 
 
 @asynccontextmanager
@@ -105,7 +105,3 @@ def _sessions(demo: Demo) -> list[str]:
 
 def _agent_says(camera: dict[str, Any]) -> str:
     return next(str(item["message"]) for item in camera["status"]["conditions"] if item["type"] == "AgentReady")
-
-
-def _has_ended(session: dict[str, Any]) -> bool:
-    return bool(session["status"]["phase"] == "Ended")

@@ -13,6 +13,7 @@ from tests.helpers.agent import standalone
 from tests.helpers.browser import Player, new_page
 from tests.helpers.clip import RATE, encoded
 from tests.helpers.dev import TOKEN, Dev, running
+from tests.helpers.ports import free_port
 from tests.helpers.rtsp_server import Habits, serve
 from tests.helpers.whep_page import WhepPage
 
@@ -21,14 +22,14 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 AWAY = 8.0
 """Long enough for the longest pause between attempts to be reached."""
 BACK = 3.0
-TRIES = 3
+TRIES = 5
 """Where others use the cores, too, a later one shows how soon it is back."""
 COUNTED = re.compile(r'^sightline_agent_player_reports_total\{result="counted"\} (\S+)$', re.MULTILINE)
 HABITS = Habits(sets_in_sdp=False, fps=RATE, access_units=encoded(960, 540, 4, RATE, 2_000_000))
 
 
 async def test_a_viewer_sees_the_camera_again_within_three_seconds() -> None:
-    async with serve(HABITS) as first, standalone(first.url) as agent, new_page() as page:
+    async with serve(HABITS, port=free_port()) as first, standalone(first.url) as agent, new_page() as page:
         viewer = WhepPage(page)
         await viewer.join(f"http://127.0.0.1:{agent.port}")
         await first.vanish()
@@ -78,7 +79,11 @@ async def reports_told(dev: Dev) -> float:
 
 
 async def test_the_player_waits_and_does_not_connect_again(tmp_path: Path) -> None:
-    async with serve(HABITS) as first, running(tmp_path, "--camera", f"gate={first.url}") as dev, new_page() as page:
+    async with (
+        serve(HABITS, port=free_port()) as first,
+        running(tmp_path, "--camera", f"gate={first.url}") as dev,
+        new_page() as page,
+    ):
         await page.add_init_script(COUNT)
         player = Player(page)
         await player.open(dev.url, TOKEN, "default/gate")

@@ -33,7 +33,7 @@ SOURCES = (
 )
 LONGEST = 1000.0
 """Milliseconds between two pictures, the change included."""
-TRIES = 3
+TRIES = 5
 
 
 @asynccontextmanager
@@ -80,8 +80,8 @@ async def change_to_and_fro(page: WhepPage, is_smooth: Callable[[Window], bool])
 
 async def test_a_viewer_changes_the_quality_while_it_plays() -> None:
     async with viewer() as (page, _, agent):
-        assert (await page.watch(1.0)).width == HD
-        assert await state_of(agent, "sd") is SourceReason.IDLE
+        await page.width(HD, 60.0)
+        await until_idle(agent, "sd")
         await change_to_and_fro(page, lambda seen: seen.decoded > 0.85 * RATE * seen.seconds)
         # The better one, which nobody watches any more, has been stopped.
         await until_idle(agent, "main")
@@ -120,7 +120,7 @@ async def test_the_players_menu(tmp_path: Path) -> None:
         player = Player(page)
         await player.open(dev.url, TOKEN, "default/yard")
         await player.wait_for("playing")
-        assert (await player.picture()).width == HD
+        await player.wait_for_width(HD)
         menu = page.get_by_label("Quality")
         await menu.locator("option[value=sd]").wait_for(state="attached")
         assert await menu.input_value() == ""  # automatic

@@ -5,7 +5,6 @@ of 640x360, and serve it; our source must bring it back whole. GStreamer's serve
 import asyncio
 import os
 import signal
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,9 +20,10 @@ from sightline_agent.sources.rtsp.stream import STALL_SECONDS
 from sightline_model.camera import RtspSource as RtspSpec
 from sightline_model.camera import RtspTransport
 from sightline_model.reasons import SourceReason
-from tests.e2e.test_clients import free_port, listening, program, tool
+from tests.e2e.test_clients import listening, program, tool
 from tests.helpers.agent import Standalone, standalone
 from tests.helpers.certificates import write_certificate
+from tests.helpers.ports import free_pair, free_port
 from tests.helpers.recording import Recorder, decode, failing, failing_with, record
 from tests.helpers.rtsp_camera import rtsp_camera
 
@@ -49,19 +49,6 @@ class Server:
     def secure(self, path: str, fingerprint: str | None = None) -> RtspSpec:
         url = f"rtsps://127.0.0.1:{self.secure_port}/{path}"
         return RtspSpec(url=url, fingerprint=fingerprint or self.fingerprint)
-
-
-def free_pair() -> int:
-    """An even UDP port whose neighbour is free as well."""
-    while True:
-        port = free_port(socket.SOCK_DGRAM) & ~1
-        with socket.socket(type=socket.SOCK_DGRAM) as first, socket.socket(type=socket.SOCK_DGRAM) as second:
-            try:
-                first.bind(("127.0.0.1", port))
-                second.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
-            return port
 
 
 @asynccontextmanager

@@ -17,13 +17,13 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
 SMALL = ("--size", "640x360", "--fps", "25")
 SECONDS = 5
-TRIES = 3
+TRIES = 6
 IN_STEP_MS = 80
 """The browser itself leaves 30 ms alone, and the page looks at a picture each 33 ms."""
 
 
 async def hear(source: str, freezes: int | None = None) -> Heard:
-    """Some seconds of it, so undisturbed as it gets: where others use the cores, too, the third try counts."""
+    """Some seconds of it, so undisturbed as it gets: where others use the cores, too, the last try counts."""
     async with standalone(source) as agent, new_page() as page:
         viewer = SoundPage(page)
         for _ in range(TRIES - 1):

@@ -16,10 +16,11 @@ import pytest
 from hack.cluster.images import COMPONENTS
 from hack.cluster.paths import node_dir
 from hack.cluster.runtime import Runtime
+from tests.e2e.test_node import has_ended, until
 from tests.helpers.browser import Player, new_page
 from tests.helpers.demo import Demo
 
-pytestmark = [pytest.mark.node, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.node, pytest.mark.timeout(900)]
 
 FPS = 30
 CAMERA = "test-pattern"
@@ -86,9 +87,24 @@ def watching(demo: Demo) -> set[str]:
     }
 
 
+async def until_watching(demo: Demo, others: set[str]) -> str:
+    """The one session that streams beside those of others, as soon as that is written."""
+    async with asyncio.timeout(90):
+        while len(found := await asyncio.to_thread(watching, demo) - others) != 1:
+            await asyncio.sleep(0.3)
+    return found.pop()
+
+
+async def until_running(demo: Demo, version: Version) -> None:
+    """Wait until operator and front door are of that version alone."""
+    async with asyncio.timeout(90):
+        while await asyncio.to_thread(images, demo) != {part: {version.image(part)} for part in PARTS}:
+            await asyncio.sleep(0.3)
+
+
 async def settled(demo: Demo) -> None:
     """Wait until all agents run what their class asks for, and no old one is left."""
-    async with asyncio.timeout(90):
+    async with asyncio.timeout(180):
         while True:
             status = (await asyncio.to_thread(demo.kubectl.get, "cameraclass", "default"))["status"]
             rolled = {item["type"]: item["status"] for item in status["conditions"]}["RolledOut"]
@@ -105,16 +121,16 @@ async def test_agents_are_left_alone_when_their_template_is_the_same(demo: Demo,
         await player.open(demo.url, demo.token, f"default/{CAMERA}")
         await player.wait_for("playing")
         await player.remember_states()
-        before, (session,) = agent(demo), watching(demo) - others
+        before, session = agent(demo), await until_watching(demo, others)
         with following(installed) as newer:
             kept = f"operator.agentImage={installed.image('agent')}"
             await asyncio.to_thread(demo.helm_set, f"image.tag={newer.tag}", kept)
             try:
-                assert images(demo) == {part: {newer.image(part)} for part in PARTS}
+                await until_running(demo, newer)
                 await _undisturbed(demo, player, before, session)
             finally:
                 await asyncio.to_thread(demo.helm_rollback)
-            assert images(demo) == {part: {installed.image(part)} for part in PARTS}
+            await until_running(demo, installed)
             await _undisturbed(demo, player, before, session)
 
 
@@ -152,13 +168,15 @@ async def test_a_changed_agent_comes_before_the_old_one_goes(demo: Demo, install
 
 async def _moved(demo: Demo, player: Player, step: Awaitable[None], others: set[str]) -> None:
     """The step moves the viewer to another agent; there was one that answered all the time."""
-    before, (session,) = agent(demo), watching(demo) - others
+    before, session = agent(demo), await until_watching(demo, others)
     await player.remember_states()
     seen: list[dict[str, Any]] = []
     looking = asyncio.create_task(_look(demo, seen))
     try:
         await step
         await player.wait_for_return(120)
+        ended = await until(demo, "streamsession", session, has_ended)  # it stays for a minute
+        assert ended["status"]["endReason"] == "Moved"
         await player.wait_for_frames(3 * FPS - 12, 3.0)
         await settled(demo)
     finally:
@@ -170,7 +188,6 @@ async def _moved(demo: Demo, player: Player, step: Awaitable[None], others: set[
     both = [status for status in seen if status.get("formerAgents")]
     assert {status["agent"]["pod"] for status in both} == {now["metadata"]["name"]}
     assert {former["pod"] for status in both for former in status["formerAgents"]} == {before["metadata"]["name"]}
-    assert demo.kubectl.get("streamsession", session)["status"]["endReason"] == "Moved"
     assert "failed" not in await player.states()
 
 

@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-STOP_SECONDS = 30
+STOP_SECONDS = 90
 
 
 class ApiserverMissingError(Exception):

@@ -23,16 +23,21 @@ ARGUMENTS = [
     "--autoplay-policy=no-user-gesture-required",
 ]
 
-_LOOKS = 5
+_LOOKS = 8
+_PATIENCE_MS = 90_000
 
 
 @asynccontextmanager
 async def new_page() -> AsyncIterator[Page]:
     """A page in a Chromium of its own, with an empty profile; everything ends with the context."""
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=ARGUMENTS)
+        browser = await playwright.chromium.launch(
+            executable_path=CHROMIUM, headless=True, args=ARGUMENTS, timeout=_PATIENCE_MS
+        )
         try:
-            yield await (await browser.new_context()).new_page()
+            context = await browser.new_context()
+            context.set_default_timeout(_PATIENCE_MS)
+            yield await context.new_page()
         finally:
             await browser.close()
 

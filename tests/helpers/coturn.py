@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from sightline_operator.probe import answers
 
 PROGRAM = shutil.which("turnserver", path="/usr/bin:/usr/local/bin")
-STARTS_SECONDS = 10.0
+STARTS_SECONDS = 60.0
 
 
 @dataclass(frozen=True)

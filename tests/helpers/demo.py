@@ -51,11 +51,11 @@ class Demo:
         """Upgrade the release with further values, and wait until its pods run."""
         options = [f"--set={setting}" for setting in settings]
         upgrade = ("upgrade", "sightline", str(ROOT / "charts/sightline"), "--reset-then-reuse-values")
-        self.helm(*upgrade, "--wait", "--timeout=120s", *options)
+        self.helm(*upgrade, "--wait", "--timeout=240s", *options)
 
     def helm_rollback(self) -> None:
         """Go back to the revision before, and wait until its pods run."""
-        self.helm("rollback", "sightline", "--wait", "--timeout=120s")
+        self.helm("rollback", "sightline", "--wait", "--timeout=240s")
 
     def service_account_token(self, name: str, audience: str) -> str:
         """A token of a ServiceAccount in the namespace `default`."""

@@ -65,7 +65,7 @@ class Viewer:
         self._peer.emit("create-offer", None, Gst.Promise.new_with_change_func(self._on_offer))
         self._loop.run()
         self._pipeline.set_state(Gst.State.NULL)
-        with DIRECT.open(urllib.request.Request(self._resource, method="DELETE"), timeout=5) as answer:
+        with DIRECT.open(urllib.request.Request(self._resource, method="DELETE"), timeout=30) as answer:
             return {"frames": self._frames, "size": self._size, "hungUp": answer.status}
 
     def _on_offer(self, promise: Any) -> None:
@@ -82,7 +82,7 @@ class Viewer:
         offer = self._peer.get_property("local-description").sdp.as_text()
         headers = {"Content-Type": "application/sdp"}
         request = urllib.request.Request(self._url, offer.encode(), headers, method="POST")
-        with DIRECT.open(request, timeout=20) as response:
+        with DIRECT.open(request, timeout=60) as response:
             text = response.read()
             self._resource = urljoin(self._url, response.headers["Location"])
         _, message = GstSdp.SDPMessage.new_from_text(text.decode())
@@ -114,7 +114,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("url")
     parser.add_argument("--frames", type=int, default=60)
-    parser.add_argument("--seconds", type=int, default=30)
+    parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--codec", choices=sorted(OFFERS), default="h264")
     options = parser.parse_args()
     Gst.init(None)

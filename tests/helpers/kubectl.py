@@ -49,6 +49,6 @@ class Kubectl:
         items: list[dict[str, Any]] = json.loads(self(*arguments))["items"]
         return items
 
-    def wait(self, kind: str, name: str, condition: str, seconds: float = 120) -> None:
+    def wait(self, kind: str, name: str, condition: str, seconds: float = 180) -> None:
         """Wait until an object has a condition."""
         self("wait", f"--for={condition}", f"{kind}/{name}", f"--timeout={seconds:.0f}s", seconds=seconds + 10)

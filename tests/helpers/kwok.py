@@ -18,7 +18,7 @@ from sightline_kube.kinds import NODE
 from tests.bench.scale_world import node, stages
 from tests.helpers.apiserver import Apiserver
 
-_STOP_SECONDS = 10
+_STOP_SECONDS = 60
 
 
 async def add_nodes(cluster: Cluster, count: int) -> None:

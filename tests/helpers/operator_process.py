@@ -5,7 +5,6 @@
 
 import asyncio
 import os
-import socket
 import sys
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,6 +16,7 @@ import aiohttp
 from sightline_model.tokens import generate_private_key_pem
 from tests.helpers.apiserver import Apiserver
 from tests.helpers.fault_proxy import Call, FaultProxy
+from tests.helpers.ports import free_port
 
 PROGRAM = "sightline-operator"
 """What its User-Agent begins with."""
@@ -60,8 +60,7 @@ async def _spawn(kubeconfig: Path, directory: Path, more: dict[str, str]) -> tup
     key = directory / "signing.pem"
     if not key.exists():
         key.write_bytes(generate_private_key_pem())
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = int(free.getsockname()[1])
+    port = free_port()
     environment = {
         **os.environ,
         "KUBECONFIG": str(kubeconfig),
@@ -97,6 +96,7 @@ class Mortal:
         self.calls: list[Call] = []
         """Those of passes since `kill_at`: not the lists and watches."""
         self.sweeps = 0
+        self.writes = 0
         self.deaths = 0
         proxy.after = self._answered
 
@@ -135,6 +135,16 @@ class Mortal:
 
         await until(has_swept, START_SECONDS)
 
+    async def at_rest(self, sweeps: int = 2) -> None:
+        """Wait until so many sweeps go by without a write: what was due, late or repeated is done with."""
+
+        async def wrote_nothing() -> bool:
+            before = self.writes
+            await self.swept(sweeps)
+            return self.writes == before
+
+        await until(wrote_nothing, START_SECONDS)
+
     async def _begin(self) -> tuple[Process, int]:
         process, port = await _spawn(self._kubeconfig, self._directory, {"SIGHTLINE_SWEEP_INTERVAL": "2"})
         self._process = process
@@ -153,6 +163,7 @@ class Mortal:
             self.sweeps += call.resource == SWEPT
             return
         self.calls.append(call)
+        self.writes += call.writes
         self._left -= 1
         if self._left == 0 and self._process is not None:
             self._process.kill()

@@ -7,7 +7,7 @@ not, because the clock would not wait for them.
 
 import asyncio
 import selectors
-from collections.abc import Coroutine, Mapping
+from collections.abc import Collection, Coroutine, Mapping
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -23,12 +23,14 @@ class _JumpingSelector(selectors.BaseSelector):
         self._real = selectors.DefaultSelector()
         self.now = 0.0
 
+    def has_sockets(self) -> bool:
+        return len(self._real.get_map()) > 1  # the loop's own wake-up socket does not count
+
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = self._real.select(0)
         if ready or timeout == 0:
             return ready
-        has_sockets = len(self._real.get_map()) > 1  # the loop's own wake-up socket does not count
-        ready = self._real.select(_GLANCE_SECONDS if has_sockets else 0)
+        ready = self._real.select(_GLANCE_SECONDS if self.has_sockets() else 0)
         if ready:
             return ready
         if timeout is None:
@@ -55,12 +57,26 @@ class _JumpingSelector(selectors.BaseSelector):
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop on virtual time, beginning at 0."""
 
+    _ready: Collection[asyncio.Handle]
+    _scheduled: list[asyncio.TimerHandle]
+    """asyncio's own: what runs next, and the heap of timers."""
+
     def __init__(self) -> None:
         self._jumping = _JumpingSelector()
         super().__init__(self._jumping)
 
     def time(self) -> float:
         return self._jumping.now
+
+    def quiet(self) -> float:
+        """Seconds until the next timer; none while anything else may come about: what is ready to run, sockets."""
+        if self._ready or not self._scheduled or self._jumping.has_sockets():
+            return 0.0
+        return max(0.0, self._scheduled[0].when() - self.time())
+
+    def stand_still(self, seconds: float) -> None:
+        """As if the process had not run for so long: what fell due meanwhile comes now, in its order."""
+        self._jumping.now += seconds
 
 
 def run(scenario: Coroutine[Any, Any, T]) -> T:

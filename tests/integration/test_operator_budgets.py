@@ -41,7 +41,7 @@ async def test_what_a_camera_and_a_session_cost(apiserver: Apiserver, tmp_path: 
             try:
                 await cluster.create(camera(namespace))
                 await until(lambda: is_ready(cluster, namespace))
-                await operator.swept(1)
+                await operator.at_rest()
                 _assert_cost_of_a_camera(_cost(proxy.calls, namespace))
 
                 proxy.calls.clear()
@@ -55,14 +55,17 @@ async def test_what_a_camera_and_a_session_cost(apiserver: Apiserver, tmp_path: 
                 await until(lambda: _phase(cluster, namespace, ""))
                 cost = _cost(proxy.calls, namespace)
                 assert not [what for what in cost if what.endswith(" events")]
-                assert cost["update streamsessions/status"] == SESSION_STATUS_WRITES
+                assert cost["update streamsessions/status"] <= SESSION_STATUS_WRITES
                 assert cost["delete streamsessions"] == 1
                 written = [call for call in proxy.calls if call.resource == "streamsessions/status"]
                 assert max(_stored(call) for call in written) < SESSION_BYTES
 
-                # Whatever is looked at again, and whoever starts anew: nothing is written.
+                # Whatever is looked at again, and whoever starts anew: nothing is written. How many watched may have
+                # been written late; that nobody does any more is written ten seconds after.
                 await until(lambda: _viewers(cluster, namespace, 0))
-                await operator.swept(1)
+                await operator.at_rest(4)
+                await until(lambda: _viewers(cluster, namespace, 0))
+                await operator.at_rest()
                 proxy.calls.clear()
                 await operator.swept(2)
                 assert _cost(proxy.calls, namespace) == {}, _bodies(proxy)

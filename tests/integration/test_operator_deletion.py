@@ -13,7 +13,17 @@ import pytest
 
 from sightline_kube.cluster import Obj
 from sightline_kube.errors import NotFoundError, UnavailableError
-from sightline_kube.kinds import CAMERA, NAMESPACE, POD, SECRET, SERVICE, STREAM_SESSION, Kind
+from sightline_kube.kinds import (
+    CAMERA,
+    CLUSTER_ROLE,
+    NAMESPACE,
+    POD,
+    POD_DISRUPTION_BUDGET,
+    SECRET,
+    SERVICE,
+    STREAM_SESSION,
+    Kind,
+)
 from sightline_kube.real import RealCluster
 from sightline_model.session import SessionPhase
 from tests.helpers.apiserver import NEEDS_APISERVER, ROOT, Apiserver, kube_binary, running_apiserver
@@ -28,7 +38,7 @@ from tests.helpers.operator_objects import (
     phase_of,
     session,
 )
-from tests.helpers.operator_process import Mortal, until
+from tests.helpers.operator_process import Mortal, end, start_operator, until
 from tests.helpers.played_node import PlayedNode, addresses, played_node
 
 pytestmark = NEEDS_APISERVER
@@ -170,11 +180,42 @@ async def test_the_definitions_are_deleted_with_everything_in_them(tmp_path_fact
             await until(here.ready)
 
 
+async def test_the_release_is_gone(apiserver: Apiserver, tmp_path: Path) -> None:
+    """Cameras and agents stay, but not what makes a drain wait for an operator."""
+    async with connected(apiserver) as cluster:
+        await default_class(cluster)
+        namespace = await new_namespace(cluster, "release")
+        role = {"apiVersion": CLUSTER_ROLE.api_version, "kind": "ClusterRole", "metadata": {"name": namespace}}
+        await cluster.create({**role, "rules": []})
+        async with played_node(cluster, namespace, _ADDRESSES):
+            process, _ = await start_operator(apiserver, tmp_path, SIGHTLINE_OWNER_ROLE=namespace)
+            try:
+                await cluster.create(camera(namespace))
+                await until(lambda: is_ready(cluster, namespace))
+
+                async def budgets() -> int:
+                    return len((await cluster.list(POD_DISRUPTION_BUDGET, namespace)).items)
+
+                await until(lambda: _is(budgets, 1))
+            finally:
+                await end(process)
+            await cluster.delete(CLUSTER_ROLE, None, namespace)
+            await until(lambda: _is(budgets, 0))
+            for kind in (CAMERA, POD):
+                (one,) = (await cluster.list(kind, namespace)).items
+                assert not one["metadata"].get("deletionTimestamp")
+
+
+async def _is(count: Callable[[], Awaitable[int]], number: int) -> bool:
+    return await count() == number
+
+
 async def _is_served(here: Scene) -> bool:
     """Whether a class can be made: a definition that is established is served some moments later."""
     try:
         await default_class(here.cluster)
-        await here.cluster.list(CAMERA, here.namespace)
+        for kind in (CAMERA, STREAM_SESSION):
+            await here.cluster.list(kind, here.namespace)
     except (NotFoundError, UnavailableError):
         return False
     return True

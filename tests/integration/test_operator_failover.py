@@ -27,7 +27,7 @@ def short_lease() -> dict[str, str]:
     return {
         "SIGHTLINE_LEASE_NAME": lease,
         "SIGHTLINE_LEASE_NAMESPACE": "default",
-        "SIGHTLINE_LEASE_SECONDS": "6",
+        "SIGHTLINE_LEASE_SECONDS": "12",
     }
 
 

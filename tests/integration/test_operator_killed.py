@@ -102,17 +102,14 @@ class Story:
         return [pod["spec"]["containers"][0]["image"] for pod in pods] == [image]
 
     async def _settled(self, expected: list[Obj]) -> Obj:
-        """How the world looks: as expected, or at last; where nothing is expected, when a sweep changes nothing."""
+        """How the world looks: as expected, or at last; where nothing is expected, when sweeps change nothing."""
         if expected:
             with suppress(TimeoutError):
                 await until(lambda: self._looks_like(expected[0]))
             return await self._look()
         await until(lambda: is_ready(self.cluster, self.namespace))
-        before, look = None, await self._look()
-        while look != before:
-            await self.mortal.swept(1)
-            before, look = look, await self._look()
-        return look
+        await self.mortal.at_rest()
+        return await self._look()
 
     async def _looks_like(self, expected: Obj) -> bool:
         return await self._look() == expected

@@ -79,6 +79,7 @@ async def _adopted(cluster: RealCluster, namespace: str, class_name: str, waitin
     agent.start_again()
     assert agent.credentials == {}
     await until(told_again)
+    await until(lambda: _refilled(cluster, namespace))
     await until(lambda: _spares_are(cluster, class_name, 1))
 
 
@@ -97,6 +98,10 @@ async def _outlives_its_class(cluster: RealCluster, namespace: str, class_name: 
 async def _waiting(cluster: RealCluster, namespace: str) -> list[str]:
     listing = await cluster.list(POD, namespace, labels={names.SPARE_LABEL: names.SPARE_WAITING})
     return [pod["metadata"]["name"] for pod in listing.items]
+
+
+async def _refilled(cluster: RealCluster, namespace: str) -> bool:
+    return bool(await _waiting(cluster, namespace))
 
 
 async def _spares_are(cluster: RealCluster, class_name: str, count: int) -> bool:
