@@ -90,6 +90,24 @@ async def test_what_was_written_goes_out_before_the_end() -> None:
         assert await heard == 8 << 20
 
 
+async def test_who_has_hung_up_an_encrypted_connection_first(tmp_path: Path) -> None:
+    file = tmp_path / "server.pem"
+    write_certificate(file)
+    inside = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    inside.load_cert_chain(file)
+    outside = ssl.create_default_context(cafile=file)
+    outside.check_hostname = False
+    server = await asyncio.start_server(echo, HOST, 0, ssl=inside)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        reader, writer = await asyncio.open_connection(HOST, port, ssl=outside)
+        writer.write(b"hello")
+        assert await reader.read() == b"hello"
+        await writer.wait_closed()
+        hang_up(writer.transport)
+        hang_up(writer.transport)
+
+
 async def test_nobody_listens() -> None:
     with socket.socket() as free:
         free.bind((HOST, 0))

@@ -70,10 +70,9 @@ async def _addresses(host: str, port: int) -> list[str]:
 
 def hang_up(transport: asyncio.WriteTransport, patience: float = 0.0) -> None:
     """Close a connection. What the other side has not taken after so many seconds is dropped: who does not read would
-    keep the socket open for as long as it likes."""
+    keep the socket open for as long as it likes, and so would who never ends TLS."""
     transport.close()
-    if transport.get_write_buffer_size():
-        asyncio.get_running_loop().call_later(patience, transport.abort)
+    asyncio.get_running_loop().call_later(patience, transport.abort)
 
 
 @functools.cache
