@@ -1,5 +1,6 @@
 """Who gets in: every kind of token, good, bad and hostile."""
 
+import asyncio
 import hashlib
 import hmac
 import json
@@ -12,6 +13,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from sightline_api.auth import jwks, kubernetes
 from sightline_kube.errors import UnavailableError
 from sightline_model.tokens import Signer, generate_private_key_pem
 from tests.api.tokens import AUDIENCE, Issuer, segment, unsigned
@@ -206,6 +208,31 @@ async def test_keys_are_used_while_the_issuer_is_away_but_not_for_ever() -> None
         assert (response.status_code, response.json()["code"]) == (503, "issuer-unavailable")
 
 
+async def test_an_issuer_that_hangs_keeps_nobody_waiting_whose_key_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jwks, "PATIENCE_SECONDS", 0.01)
+    async with oidc_world() as (world, issuer):
+        assert (await me(world, issuer.token(START))).status_code == 200
+        issuer.hangs = asyncio.Event()
+        world.time.move(jwks.FRESH_SECONDS + 1)
+        async with asyncio.timeout(3):
+            for _ in range(3):
+                assert (await me(world, issuer.token(world.time.now()))).status_code == 200
+        issuer.hangs.set()
+
+
+async def test_closing_ends_a_question_to_the_issuer() -> None:
+    async with oidc_world() as (world, issuer):
+        issuer.hangs = asyncio.Event()
+        asking = asyncio.create_task(me(world, issuer.token(START)))
+        async with asyncio.timeout(3):
+            while issuer.discoveries == 0:
+                await asyncio.sleep(0)
+            await world.app.state.door.chain.close()
+            response = await asking
+        assert (response.status_code, response.json()["code"]) == (503, "issuer-unavailable")
+        issuer.hangs.set()
+
+
 async def test_an_issuer_that_was_never_reached_is_no_reason_to_sign_in_again() -> None:
     async with oidc_world() as (world, issuer):
         issuer.discovered_issuer = "https://someone.else"
@@ -236,6 +263,44 @@ async def test_a_kubernetes_token_gets_in_and_is_asked_about_at_most_every_15_se
         world.time.move(seconds)
         await refused(world, "made.up.token")
         assert len(asked) == questions
+
+
+async def test_made_up_tokens_do_not_push_out_those_that_were_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kubernetes, "CACHE_SIZE", 4)
+    async with running_world() as world:
+        await me(world, ROBOT)
+        for number in range(8):
+            await refused(world, f"made.up.{number}")
+
+        async def away(*_: Any) -> Any:
+            raise UnavailableError("away", 3)
+
+        monkeypatch.setattr(world.cluster, "review_token", away)
+        assert (await me(world, ROBOT)).status_code == 200
+
+
+async def test_a_flood_of_tokens_waits_in_a_queue_that_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kubernetes, "MAX_WAITING", 20)
+    asked, go = 0, asyncio.Event()
+
+    async def slow(*_: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        await go.wait()
+        return None
+
+    monkeypatch.setattr(world.cluster, "review_token", slow)
+    calls = [asyncio.create_task(me(world, f"made.up.{number}")) for number in range(40)]
+    async with asyncio.timeout(10):
+        while asked < kubernetes.MAX_REVIEWS or sum(call.done() for call in calls) < 4:
+            await asyncio.sleep(0)
+    go.set()
+    responses = await asyncio.gather(*calls)
+    turned_away = [response for response in responses if response.status_code == 503]
+    assert len(turned_away) == 40 - kubernetes.MAX_REVIEWS - 20
+    assert {response.headers["Retry-After"] for response in turned_away} == {"1"}
+    assert {response.status_code for response in responses if response not in turned_away} == {401}
+    assert world.metric("sightline_api_authentications_total", method="kubernetes", result="unavailable") == 4
 
 
 async def test_an_expired_kubernetes_token_is_not_even_asked_about(world: World) -> None:

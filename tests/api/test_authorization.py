@@ -14,7 +14,7 @@ from sightline_kube.errors import UnavailableError
 from sightline_kube.memory import MemoryCluster
 from sightline_model.access import Identity
 from sightline_model.camera import Access, Grant, Role
-from tests.api.world import START, Time
+from tests.api.world import START, Time, World, camera
 
 A = Action
 NONE: set[Action] = set()
@@ -135,3 +135,18 @@ async def test_while_kubernetes_is_away_grants_count() -> None:
     assert (await made.decide(ANN, A.VIEW, Target("default", "front", Access(owner="ann")))).allowed
     with pytest.raises(UnavailableError):
         await made.decide(ANN, A.VIEW, Target("default", "front"))
+
+
+async def test_a_page_that_lists_every_five_seconds_does_not_ask_each_time(world: World) -> None:
+    """Whoever has grants alone is refused by RBAC in every namespace, for every role, whenever it is asked."""
+    for namespace in ("default", "docks", "yard"):
+        if namespace != "default":
+            await world.cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+        await world.add({**camera(), "metadata": {"name": "front", "namespace": namespace}})
+    for _ in range(5):
+        assert len((await world.call("GET", "/v1/cameras")).json()["items"]) == 3
+        world.time.move(5)
+    assert len(world.asked) == 3 * (1 + 3)
+    world.access.add(("viewer", "update", "cameras"))
+    world.time.move(10)
+    assert "Manage" in (await world.call("GET", "/v1/cameras")).json()["items"][0]["rights"]

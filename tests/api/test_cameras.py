@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from sightline_api.authorize import LISTS_DENIED_SECONDS
 from sightline_kube.errors import NotFoundError, UnavailableError
 from sightline_kube.kinds import CAMERA
 from tests.api.world import ADMIN, STRANGER, VIEWER, World, camera, condition
@@ -228,6 +229,16 @@ async def test_what_kubectl_keeps_is_neither_shown_nor_lost(world: World) -> Non
     assert (await stored(world))["metadata"]["annotations"] == {kept: "{}", "note": "new"}
 
 
+async def test_what_kubectl_keeps_cannot_be_set(world: World) -> None:
+    kept = "kubectl.kubernetes.io/last-applied-configuration"
+    given = {kept: "not by kubectl", "note": "mine"}
+    await world.call("POST", CAMERAS, ADMIN, json={"name": "front", "spec": RTSP, "annotations": given})
+    assert (await stored(world))["metadata"]["annotations"] == {"note": "mine"}
+    for method, body in (("PUT", {"spec": RTSP, "annotations": given}), ("PATCH", {"annotations": given})):
+        assert (await world.call(method, FRONT, ADMIN, json=body)).status_code == 200
+        assert (await stored(world))["metadata"]["annotations"] == {"note": "mine"}, method
+
+
 async def test_rights_are_checked_before_anything_is_told_or_done(world: World) -> None:
     await world.add(camera())
     calls = [
@@ -249,6 +260,23 @@ async def test_rights_are_checked_before_anything_is_told_or_done(world: World) 
         assert (absent.status_code, absent.json()["code"]) == (404, "camera-not-found"), (method, path)
     missing = await world.call("POST", CAMERAS.replace("default", "absent"), ADMIN, json=calls[5][2])
     assert (missing.status_code, missing.json()["code"]) == (404, "not-found")
+
+
+async def test_what_was_known_of_a_camera_does_not_let_anybody_delete_what_it_is_now(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = await world.add(camera(access={"grants": [{"subjects": ["user:viewer"], "roles": ["Manage"]}]}))
+    monkeypatch.setattr(world.cache, "get", lambda *_: known)  # a watch that has stood still
+    await world.cluster.delete(CAMERA, "default", "front")
+    await world.cluster.create(camera())
+    before = await stored(world)
+    for headers in ({}, {"If-Match": "*"}):
+        refused = await world.call("DELETE", FRONT, VIEWER, headers=headers)
+        assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+    assert await stored(world) == before
+    assert (await world.call("DELETE", FRONT, ADMIN)).status_code == 204
+    absent = await world.call("DELETE", FRONT, ADMIN)
+    assert (absent.status_code, absent.json()["code"]) == (404, "camera-not-found")
 
 
 async def test_a_manager_by_grant_cannot_reach_for_other_secrets(world: World) -> None:
@@ -275,7 +303,7 @@ async def test_a_list_shows_what_the_caller_may_view_or_manage(world: World) -> 
     assert await names(world, STRANGER) == []
     assert await names(world, ADMIN) == ["a", "b", "c", "d"]
     world.access.add(("stranger", "get", "cameras/view"))
-    world.time.move(3)
+    world.time.move(LISTS_DENIED_SECONDS)
     assert await names(world, STRANGER) == ["a", "b", "c", "d"]
     rights = {item["name"]: item["rights"] for item in (await world.call("GET", "/v1/cameras")).json()["items"]}
     assert rights == {"a": ["View"], "b": ["Manage"]}

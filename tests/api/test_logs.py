@@ -22,6 +22,7 @@ async def test_what_is_refused_is_a_warning_without_what_was_sent(world: World) 
         (404, "warning"),
         (200, "info"),
     ]
+    assert [line["log_level"] for line in lines if line["event"] == "not authenticated"] == ["warning"]
     assert "a-wrong" not in str(lines)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from sightline_api.recorder import user_label
 from sightline_kube.cluster import Cluster, Listing, Obj
 from sightline_kube.errors import ForbiddenError
-from sightline_kube.kinds import STREAM_SESSION, Kind
+from sightline_kube.kinds import CAMERA, STREAM_SESSION, Kind
 from sightline_model.base import API_VERSION
 from sightline_model.names import USER_LABEL
 from tests.api.world import ADMIN, VIEWER, World, camera, running_world
@@ -61,6 +61,21 @@ async def test_it_serves_its_namespaces_and_knows_of_no_others() -> None:
         for namespace, status in (("doors", 201), ("else", 404)):
             path = f"/v1/namespaces/{namespace}/cameras"
             assert (await world.call("POST", path, ADMIN, json={"name": "new", "spec": PATTERN})).status_code == status
+
+
+async def test_cameras_of_other_namespaces_cannot_be_changed_either() -> None:
+    """Not even where Kubernetes would let the front door, and the caller."""
+    async with running_world(namespaces=["default"]) as world:
+        await world.cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "else"}})
+        foreign = camera()
+        foreign["metadata"]["namespace"] = "else"
+        before = await world.cluster.create(foreign)
+        path = "/v1/namespaces/else/cameras/front"
+        for method, body in (("PUT", {"spec": PATTERN}), ("PATCH", {"labels": {"a": "b"}}), ("DELETE", None)):
+            response = await world.call(method, path, ADMIN, json=body)
+            assert (response.status_code, response.json()["code"]) == (404, "camera-not-found"), method
+        assert await world.cluster.get(CAMERA, "else", "front") == before
+        assert (await world.call("GET", "/v1/cameras", ADMIN)).json()["items"] == []
 
 
 async def test_without_namespaces_it_asks_for_all_at_once() -> None:

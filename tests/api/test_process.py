@@ -10,8 +10,10 @@ from typing import Any
 
 import httpx2
 import pytest
+import structlog
 
 import sightline_api.__main__ as process
+from sightline_api import connections
 from sightline_api.settings import Settings
 from sightline_kube.cache import Cache, Feed
 from sightline_kube.kinds import CAMERA
@@ -115,6 +117,48 @@ async def test_a_client_that_hangs_up_frees_the_agent(monkeypatch: pytest.Monkey
             await asyncio.wait_for(freed.wait(), 10)
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"GET /healthz HTTP/1.1\r\nHost: door.test\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: door.test\r\n\r\nGET /he",
+        b"POST /healthz HTTP/1.1\r\nHost: door.test\r\nContent-Length: 9\r\n\r\nhalf",
+    ],
+    ids=["nothing", "half a head", "half a second head", "half a body that nobody wants"],
+)
+async def test_a_connection_without_a_request_does_not_last(monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.2)
+    started = Started(monkeypatch)
+    async with served(started, MemoryCluster()) as (url, http):
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        writer.write(sent)
+        answer = await asyncio.wait_for(reader.read(), 4)
+        assert answer.count(b"HTTP/1.1 ") == (b"\r\n\r\n" in sent)
+        assert not http.server_state.connections
+        writer.close()
+
+
+async def test_a_request_that_is_worked_on_keeps_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.2)
+    started, cluster = Started(monkeypatch), MemoryCluster()
+    late = asyncio.Event()
+    async with FakeAgent().running() as agent:
+        created = await cluster.create(camera())
+        await cluster.replace_status({**created, "status": {"agent": {"address": agent.address, "port": agent.port}}})
+
+        async def slow(request: Any) -> Any:
+            asyncio.get_running_loop().call_later(0.4, late.set)
+            await late.wait()
+            agent.reply = None
+            return await agent._handle(request)
+
+        agent.reply = slow
+        async with served(started, cluster) as (url, _), httpx2.AsyncClient(base_url=url) as client:
+            response = await client.post(WHEP, content=OFFER, headers={**SDP, "Authorization": f"Bearer {VIEWER}"})
+            assert response.status_code == 201
+
+
 async def test_a_signal_stops_it_in_order(monkeypatch: pytest.MonkeyPatch, key_file: Path) -> None:
     started, cluster = Started(monkeypatch), MemoryCluster()
 
@@ -145,7 +189,10 @@ async def test_it_ends_when_the_watch_does(monkeypatch: pytest.MonkeyPatch, key_
 
     monkeypatch.setattr(process, "connect", connect)
     monkeypatch.setattr(Feed, "wait", broken)
-    assert await process.serve(Settings(host="127.0.0.1", port=0, signing_key_file=key_file)) == 1
+    with structlog.testing.capture_logs() as lines:
+        assert await process.serve(Settings(host="127.0.0.1", port=0, signing_key_file=key_file)) == 1
+    (told,) = [line for line in lines if line["log_level"] == "error"]
+    assert "a bug" in repr(told["exc_info"])
 
 
 def test_settings_that_are_not_valid_are_told_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,6 +201,28 @@ def test_settings_that_are_not_valid_are_told_without_secrets(monkeypatch: pytes
     with pytest.raises(SystemExit) as ended:
         process.main()
     assert "port: " in str(ended.value)
+    assert "hunter2" not in str(ended.value)
+
+
+@pytest.mark.parametrize("content", [None, '{"cors_origins": [', '["hunter2"]', "\xff"], ids=repr)
+def test_a_file_of_settings_that_cannot_be_read_is_not_passed_over(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None
+) -> None:
+    """What it says may be all that keeps others out."""
+    file = tmp_path / "api.json"
+    if content is not None:
+        file.write_bytes(content.encode("latin-1"))
+    monkeypatch.setenv("SIGHTLINE_API_CONFIG_FILE", str(file))
+    monkeypatch.setattr(process, "configure_logging", lambda _: None)
+    with pytest.raises(SystemExit, match=r"settings are not valid\n.*api\.json") as ended:
+        process.main()
+    assert "hunter2" not in str(ended.value)
+
+
+def test_a_variable_that_is_no_json_is_told_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIGHTLINE_API_OIDC", "[{hunter2")
+    with pytest.raises(SystemExit, match=r"settings are not valid\n.*oidc") as ended:
+        process.main()
     assert "hunter2" not in str(ended.value)
 
 

@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from sightline_api import agent_proxy
 from sightline_api.auth.caller import SessionRight
 from sightline_api.auth.stream import mint
 from sightline_kube.errors import NotFoundError, UnavailableError
 from sightline_kube.kinds import CAMERA, STREAM_SESSION
 from sightline_model.names import CAMERA_LABEL
 from sightline_model.tokens import Signer, generate_private_key_pem, sign_session_path
+from tests.api.tokens import AUDIENCE, Issuer
 from tests.api.world import (
     ADMIN,
     ANSWER,
@@ -23,6 +25,7 @@ from tests.api.world import (
     TRICKLE,
     VIEWER,
     WHEP,
+    FakeAgent,
     World,
     camera,
     condition,
@@ -184,7 +187,7 @@ async def test_a_session_address_that_we_did_not_sign_is_none(world: World, meth
     location = path_of((await watch(world)).headers["Location"])
     asked = len(world.agent.calls)
     forged = [
-        location[:-2] + "AA",
+        location[:-2] + ("BA" if location.endswith("AA") else "AA"),
         location.split(".")[0],
         f"{WHEP}/..%2Fv1%2Fstatus",
         location.replace("front", "other"),
@@ -212,6 +215,64 @@ async def test_a_missing_right_is_403_and_a_missing_camera_404(world: World) -> 
     absent = await world.call("POST", WHEP.replace("front", "absent"), content=OFFER, headers=SDP)
     assert (absent.status_code, absent.json()["code"]) == (404, "camera-not-found")
     assert world.metric("sightline_api_whep_total", outcome="forbidden") == 1
+
+
+async def test_viewers_of_an_agent_that_hangs_leave_connections_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent_proxy, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(agent_proxy, "MAX_PER_AGENT", 2)
+    go = asyncio.Event()
+
+    async def hangs(_: web.Request) -> web.Response:
+        await go.wait()
+        return problem("source-not-ready", 409)
+
+    async with (
+        Issuer().running() as issuer,
+        FakeAgent().running() as other,
+        running_world(oidc=[{"issuer": issuer.url, "audiences": [AUDIENCE]}]) as world,
+    ):
+        await world.add_running()
+        await world.add(camera("back"), agent={"address": other.address, "port": other.port})
+        world.agent.reply = hangs
+        waiting = [asyncio.create_task(watch(world)) for _ in range(4)]
+        async with asyncio.timeout(3):
+            while len(world.agent.calls) < 2:
+                await asyncio.sleep(0)
+            back: dict[str, Any] = {
+                "method": "POST",
+                "path": WHEP.replace("front", "back"),
+                "content": OFFER,
+                "headers": SDP,
+            }
+            assert (await world.call(**back)).status_code == 201
+            other.reply = hangs
+            waiting.append(asyncio.create_task(world.call(**back)))
+            while len(other.calls) < 2:
+                await asyncio.sleep(0)
+            assert (await world.call("GET", "/v1/me", issuer.token(START))).status_code == 200
+        go.set()
+        assert {response.status_code for response in await asyncio.gather(*waiting)} == {409}
+
+
+async def test_who_still_waits_when_the_front_door_closes_leaves_no_session(world: World) -> None:
+    """The server cancels those requests and closes at once; an object that stayed would wake its camera for nobody."""
+    await world.add_running()
+    never = asyncio.Event()
+
+    async def parked(_: web.Request) -> web.Response:
+        await never.wait()
+        return web.Response()
+
+    world.agent.reply = parked
+    offer = asyncio.create_task(watch(world))
+    while not world.agent.calls:
+        await asyncio.sleep(0)
+    assert len((await world.cluster.list(STREAM_SESSION)).items) == 1
+    offer.cancel()
+    await world.app.state.door.recorder.close(5)
+    assert (await world.cluster.list(STREAM_SESSION)).items == []
+    never.set()
+    await asyncio.gather(offer, return_exceptions=True)
 
 
 async def test_what_the_agent_refuses_is_passed_on_and_leaves_no_session(world: World) -> None:

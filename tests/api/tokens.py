@@ -1,5 +1,6 @@
 """An OpenID Connect issuer on loopback, and tokens of every kind, good and bad."""
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
@@ -36,6 +37,8 @@ class Issuer:
         self.key_requests = 0
         self.down = False
         self.discovered_issuer = ""
+        self.hangs: asyncio.Event | None = None
+        self.discoveries = 0
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Issuer"]:
@@ -61,6 +64,9 @@ class Issuer:
         return jwt.encode(self.claims(now, **more), self.keys[key_id], algorithm=algorithm, headers={"kid": key_id})
 
     async def _discovery(self, _: web.Request) -> web.Response:
+        self.discoveries += 1
+        if self.hangs is not None:
+            await self.hangs.wait()
         issuer = self.discovered_issuer or self.url
         return web.json_response({"issuer": issuer, "jwks_uri": f"{self.url}/keys"}, status=500 if self.down else 200)
 

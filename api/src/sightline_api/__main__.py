@@ -17,8 +17,10 @@ from pathlib import Path
 import structlog
 import uvicorn
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from sightline_api.app import create_app
+from sightline_api.connections import Connection
 from sightline_api.settings import Settings
 from sightline_kube.cache import Cache, Feed
 from sightline_kube.cluster import Cluster
@@ -88,6 +90,7 @@ def server(
         log_config=None,
         log_level="warning",
         access_log=False,
+        http=Connection,
         ws="none",
         proxy_headers=False,
         server_header=False,
@@ -131,7 +134,9 @@ async def serve(settings: Settings) -> int:
             http.stop()
             await serving
             watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+            (end,) = await asyncio.gather(watching, return_exceptions=True)
+            if failed:
+                _log.error("the watch of the cameras has ended", exc_info=end)
             return 1 if failed else 0
     finally:
         await cluster.close()
@@ -145,6 +150,8 @@ def main() -> None:
         details = error.errors(include_input=False, include_url=False, include_context=False)
         lines = [f"{'.'.join(map(str, detail['loc'])) or 'settings'}: {detail['msg']}" for detail in details]
         sys.exit("sightline-api: the settings are not valid\n" + "\n".join(lines))
+    except SettingsError as error:
+        sys.exit(f"sightline-api: the settings are not valid\n{error}")
     configure_logging(settings.log_format)
     try:
         sys.exit(asyncio.run(serve(settings)))

@@ -27,7 +27,9 @@ LAYER_RELATION = "urn:ietf:params:whep:ext:core:layer"
 MAX_BODY = 64 * 1024
 RETRY_SECONDS = 1
 CONTROL_TIMEOUT = 5.0
-MAX_CONNECTIONS = 1024
+MAX_CONNECTIONS = 4096
+MAX_PER_AGENT = 1024
+"""Viewers who wait for one camera hold a connection each; those of a camera that hangs leave some to all others."""
 
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.:-]{0,251}[A-Za-z0-9])?|::1")
 _OWN = frozenset({ProblemCode.UNAUTHENTICATED, ProblemCode.FORBIDDEN, ProblemCode.INTERNAL})
@@ -149,9 +151,9 @@ async def _read(content: aiohttp.StreamReader) -> bytes:
 
 
 def new_session() -> aiohttp.ClientSession:
-    """A pool for agents and issuers: no cookies, no proxies of the environment."""
+    """A pool for agents, or for issuers: no cookies, no proxies of the environment."""
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, ttl_dns_cache=5),
+        connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, limit_per_host=MAX_PER_AGENT, ttl_dns_cache=5),
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
         loop=asyncio.get_running_loop(),

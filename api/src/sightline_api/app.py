@@ -37,8 +37,6 @@ from sightline_model.tokens import Signer
 CLOSING_SECONDS = 3.0
 MAX_REPORTING = 20_000
 """Sessions whose last report is remembered, to pace the next; forgetting one is only generous."""
-CLIENT_CLOSED_REQUEST = 499
-"""What is logged for a client that left before the answer; nobody receives it."""
 
 
 def create_app(
@@ -83,7 +81,7 @@ def create_app(
 
 
 async def _abandoned(_: Request, __: Exception) -> Response:
-    return Response(status_code=CLIENT_CLOSED_REQUEST)
+    return Response(status_code=problems.CLIENT_CLOSED_REQUEST)
 
 
 class _Parts:
@@ -110,14 +108,16 @@ class _Parts:
         @asynccontextmanager
         async def run(app: FastAPI) -> AsyncIterator[None]:
             recorder = Recorder(self.cluster, self.metrics)
-            async with new_session() as http:
-                app.state.door = self._door(http, recorder)
+            # A pool of their own: cameras that hang must not keep anybody from signing in.
+            async with new_session() as http, new_session() as issuers:
+                app.state.door = door = self._door(http, issuers, recorder)
                 yield
                 await recorder.close(CLOSING_SECONDS)
+                await door.chain.close()
 
         return run
 
-    def _door(self, http: aiohttp.ClientSession, recorder: Recorder) -> Door:
+    def _door(self, http: aiohttp.ClientSession, issuers: aiohttp.ClientSession, recorder: Recorder) -> Door:
         settings, clock = self.settings, self.clock
         authorizer = Authorizer(self.cluster, clock.now, clock.monotonic, self.metrics)
         quota = SessionQuota(settings.quota, clock.monotonic)
@@ -129,7 +129,7 @@ class _Parts:
             cluster=self.cluster,
             cameras=self.cameras,
             signers=self.signers,
-            chain=Chain(self._authenticators(http), clock.now, self.metrics),
+            chain=Chain(self._authenticators(issuers), clock.now, self.metrics),
             authorizer=authorizer,
             quota=quota,
             watcher=Watcher(rules, agents, Whereabouts(self.cameras), recorder, self.signers, clock),

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from sightline_api.preconditions import Expected, changed
 from sightline_api.problems import ProblemError, field_errors, problem_error
 from sightline_api.schemas import CameraCreate, CameraReplace
-from sightline_api.views import FOREIGN_ANNOTATIONS
+from sightline_api.views import FOREIGN_ANNOTATIONS, own_annotations
 from sightline_kube.cluster import Cluster, Obj, Preconditions
 from sightline_kube.errors import ConflictError, NotFoundError
 from sightline_kube.kinds import CAMERA
@@ -38,7 +38,7 @@ def new_camera(namespace: str, wanted: CameraCreate) -> Obj:
             "name": wanted.name,
             "namespace": namespace,
             "labels": dict(wanted.labels),
-            "annotations": dict(wanted.annotations),
+            "annotations": own_annotations(wanted.annotations),
         },
         "spec": validated(wanted.spec),
     }
@@ -124,36 +124,37 @@ async def change(cluster: Cluster, namespace: str, name: str, expected: Expected
                 raise
 
 
-async def remove(cluster: Cluster, namespace: str, name: str, expected: Expected) -> None:
-    """Delete the object, if that is as it is expected."""
-    only = None
-    if expected.asks:
-        current = await _current(cluster, namespace, name)
-        expected.require(current)
-        only = Preconditions(resource_version=current["metadata"]["resourceVersion"])
+async def remove(cluster: Cluster, namespace: str, name: str, expected: Expected, check: Change) -> None:
+    """Delete the object, if that is as it is expected and `check` lets it: the very one that was looked at."""
+    current = await _current(cluster, namespace, name)
+    await check(current)
+    expected.require(current)
+    metadata = current["metadata"]
+    only = Preconditions(uid=metadata["uid"], resource_version=metadata["resourceVersion"] if expected.asks else None)
     try:
         await cluster.delete(CAMERA, namespace, name, preconditions=only)
     except NotFoundError:
-        raise _absent(namespace, name) from None
+        raise absent(namespace, name) from None
     except ConflictError:
-        raise changed() from None
+        raise (changed() if expected.asks else absent(namespace, name)) from None
 
 
 async def _current(cluster: Cluster, namespace: str, name: str) -> Obj:
     try:
         return await cluster.get(CAMERA, namespace, name)
     except NotFoundError:
-        raise _absent(namespace, name) from None
+        raise absent(namespace, name) from None
 
 
-def _absent(namespace: str, name: str) -> ProblemError:
+def absent(namespace: str, name: str) -> ProblemError:
+    """The answer where there is no such camera."""
     return problem_error(ProblemCode.CAMERA_NOT_FOUND, f"There is no camera {name} in namespace {namespace}.")
 
 
 def _set_annotations(current: Obj, wanted: Mapping[str, str]) -> None:
     before = current["metadata"].get("annotations") or {}
     foreign = {key: value for key, value in before.items() if key.startswith(FOREIGN_ANNOTATIONS)}
-    current["metadata"]["annotations"] = {**wanted, **foreign}
+    current["metadata"]["annotations"] = {**own_annotations(wanted), **foreign}
 
 
 def _texts(field: str, value: Any) -> dict[str, str]:

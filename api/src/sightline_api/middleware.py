@@ -3,6 +3,7 @@
 Plain ASGI, because the handlers that wait for agents must see a client leave, which wrapping middlewares hide.
 """
 
+import asyncio
 import re
 import secrets
 import time
@@ -18,12 +19,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sightline_api.door import Door
 from sightline_api.metrics import METHODS, Metrics
-from sightline_api.problems import ProblemError, of_cluster, respond
+from sightline_api.problems import CLIENT_CLOSED_REQUEST, ProblemError, of_cluster, respond
 from sightline_kube.errors import ClusterError
 from sightline_model.problems import Problem, ProblemCode
 
 MAX_BODY = 256 * 1024
 MAX_SDP_BODY = 64 * 1024
+BODY_SECONDS = 20.0
+"""From the request's head to the end of its body: 256 KiB over 100 kbit/s."""
 ALLOWED_HEADERS = "Authorization, Content-Type, If-Match"
 ALLOWED_METHODS = "OPTIONS, GET, HEAD, POST, PUT, PATCH, DELETE"
 EXPOSED_HEADERS = "Location, ETag, Link, Accept-Patch, Accept-Post, Retry-After, WWW-Authenticate"
@@ -156,7 +159,8 @@ def _preflight(path: str) -> Response:
 
 
 class BodyLimit:
-    """Refuses bodies that no request of ours has, by what they claim and by what comes."""
+    """Refuses bodies that no request of ours has, by what they claim, by what comes, and by when it comes. Who hangs up
+    in the middle of one is gone, whoever reads it: handlers of ours and FastAPI have different words for that."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -167,18 +171,28 @@ class BodyLimit:
             return
         path: str = scope["path"]
         limit = MAX_SDP_BODY if path.endswith("/whep") or "/whep/" in path else MAX_BODY
-        taken = 0
+        taken, complete = 0, False
+        until = asyncio.get_running_loop().time() + BODY_SECONDS
         claimed = Headers(scope=scope).get("content-length", "0")
         if not (claimed.isascii() and claimed.isdigit()) or int(claimed[:12]) > limit:
             await respond(Problem(code=ProblemCode.BODY_TOO_LARGE))(scope, receive, send)
             return
 
         async def limited() -> Message:
-            nonlocal taken
-            message = await receive()
+            nonlocal taken, complete
+            if complete:  # from here on it is waited for the client to leave
+                return await receive()
+            try:
+                async with asyncio.timeout_at(until):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(status_code=408, headers={"Connection": "close"}) from None
+            if message["type"] == "http.disconnect":
+                raise HTTPException(status_code=CLIENT_CLOSED_REQUEST)
             taken += len(message.get("body", b""))
             if taken > limit:
                 raise HTTPException(status_code=413)
+            complete = not message.get("more_body", False)
             return message
 
         await self.app(scope, limited, send)

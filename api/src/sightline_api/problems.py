@@ -13,18 +13,24 @@ from fastapi.exceptions import RequestValidationError
 from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Match, Mount
 
 from sightline_kube import errors as kube
 from sightline_model.problems import MEDIA_TYPE, FieldError, Problem, ProblemCode
 
 _USERINFO = re.compile(r"(://)[^\s/?#]+@")
+CLIENT_CLOSED_REQUEST = 499
+"""What is logged for a client that left before the answer; nobody receives it."""
 _STATUS_CODES = {
     400: ProblemCode.INVALID_REQUEST,
+    408: ProblemCode.INVALID_REQUEST,
     404: ProblemCode.NOT_FOUND,
     405: ProblemCode.METHOD_NOT_ALLOWED,
     413: ProblemCode.BODY_TOO_LARGE,
     415: ProblemCode.UNSUPPORTED_MEDIA_TYPE,
 }
+_DETAILS = {408: "The body did not come in time."}
+_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 MAX_FIELD_ERRORS = 20
 
 
@@ -148,6 +154,22 @@ def describe(*codes: ProblemCode, guarded: bool = True) -> dict[int | str, dict[
     return described
 
 
+def allowed_methods(request: Request) -> list[str]:
+    """What the routes take at an address whose method none of them takes; empty for an address that is none of theirs.
+
+    The framework names those of the first route only, and leaves the address to the page, where there is one.
+    """
+    routes: list[BaseRoute] = [route for route in request.app.router.routes if not isinstance(route, Mount)]
+
+    def match(method: str) -> Match:
+        found = [route.matches({**request.scope, "method": method})[0] for route in routes]
+        return max(found, key=lambda one: one.value)
+
+    if match("") is Match.NONE:
+        return []
+    return [method for method in _METHODS if match(method) is Match.FULL]
+
+
 def install(app: FastAPI) -> None:
     """Register the handlers."""
 
@@ -163,10 +185,14 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, RequestValidationError)  # noqa: S101
         return respond(of_validation(error))
 
-    async def on_http(_: Request, error: Exception) -> Response:
+    async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101
+        if error.status_code == CLIENT_CLOSED_REQUEST:
+            return Response(status_code=CLIENT_CLOSED_REQUEST)
+        if error.status_code in {404, 405} and (allowed := allowed_methods(request)):
+            return respond(Problem(code=ProblemCode.METHOD_NOT_ALLOWED), {"Allow": ", ".join(allowed)})
         code = _STATUS_CODES.get(error.status_code, ProblemCode.INTERNAL)
-        return respond(Problem(code=code), error.headers)
+        return respond(Problem(code=code, detail=_DETAILS.get(error.status_code, "")), error.headers)
 
     app.add_exception_handler(ProblemError, on_problem)
     app.add_exception_handler(kube.ClusterError, on_cluster)

@@ -7,6 +7,7 @@ its agent alone. Writes run as supervised tasks, at most MAX_WRITES of them; one
 import asyncio
 import hashlib
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -77,7 +78,8 @@ class Record:
         self._task = task
 
     async def settle(self, seconds: float) -> None:
-        """Wait for the write, but not longer."""
+        """The session came about: wait for the write, but not longer."""
+        self._recorder.decided(self)
         if self._task is not None:
             await asyncio.wait({self._task}, timeout=seconds)
 
@@ -85,6 +87,7 @@ class Record:
         """The session did not come about: take the object away, once it is there."""
         if self._task is not None:
             self._recorder.start(self._remove(self._task))
+        self._recorder.decided(self)
 
     async def _remove(self, task: "asyncio.Task[bool]") -> bool:
         if not await task:
@@ -99,6 +102,9 @@ class Recorder:
         self._cluster = cluster
         self._metrics = metrics
         self._tasks: set[asyncio.Task[bool]] = set()
+        self._undecided: set[Record] = set()
+        """Sessions of which nobody knows yet whether they come about."""
+        self._decision = asyncio.Event()
 
     def begin(self, obj: Obj) -> Record:
         """Start to write."""
@@ -106,7 +112,14 @@ class Recorder:
             self._metrics.records.labels("dropped").inc()
             _log.warning("session not recorded", why="too many writes wait")
             return Record(self, obj, None)
-        return Record(self, obj, self.start(self._create(obj)))
+        record = Record(self, obj, self.start(self._create(obj)))
+        self._undecided.add(record)
+        return record
+
+    def decided(self, record: Record) -> None:
+        """A session came about, or not."""
+        self._undecided.discard(record)
+        self._decision.set()
 
     def start(self, work: Coroutine[Any, Any, bool]) -> "asyncio.Task[bool]":
         """Run `work`, which reports its own failures, until it ends or the front door closes."""
@@ -116,15 +129,22 @@ class Recorder:
         return task
 
     async def close(self, seconds: float) -> None:
-        """Give what is on its way some seconds, then abandon it."""
-        if not self._tasks:
-            return
-        _, late = await asyncio.wait(self._tasks, timeout=seconds)
+        """Give what is on its way, and what requests that were just cancelled leave behind, some seconds; then abandon
+        it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._done()
+        late = list(self._tasks)
         for task in late:
             task.cancel()
         if late:
             _log.warning("writes abandoned", count=len(late))
             await asyncio.gather(*late, return_exceptions=True)
+
+    async def _done(self) -> None:
+        while self._tasks or self._undecided:
+            self._decision.clear()
+            await (asyncio.wait(self._tasks) if self._tasks else self._decision.wait())
 
     async def idle(self) -> None:
         """Until nothing is on its way."""

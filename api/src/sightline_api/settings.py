@@ -2,9 +2,11 @@
 
 Environment variables start with SIGHTLINE_API_, nested fields are joined by two underscores, lists and objects are
 JSON (SIGHTLINE_API_OIDC='[{"issuer": ...}]'). SIGHTLINE_API_CONFIG_FILE names a JSON file with the same fields; the
-environment wins. Unknown fields in the file are refused with their path. Secrets are SecretStr: no repr shows them.
+environment wins. A file that cannot be read is refused, and unknown fields in it with their path. Secrets are
+SecretStr: no repr shows them.
 """
 
+import json
 import os
 from ipaddress import ip_network
 from pathlib import Path
@@ -16,6 +18,7 @@ from pydantic_settings import (
     JsonConfigSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
 )
 
 from sightline_model.names import SIGNING_KEY_FILE
@@ -202,5 +205,16 @@ class Settings(BaseSettings):
         """Arguments, then the environment, then the JSON file; no .env file is read."""
         sources = (init_settings, env_settings)
         if path := os.environ.get(CONFIG_FILE_VARIABLE):
+            _check_file(Path(path))
             return (*sources, JsonConfigSettingsSource(settings_cls, json_file=path))
         return sources
+
+
+def _check_file(path: Path) -> None:
+    """SettingsError for a file that is not there or holds no object: the library would pass over the first."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{path} cannot be read: {type(error).__name__}") from None
+    if not isinstance(content, dict):
+        raise SettingsError(f"{path} holds no JSON object")

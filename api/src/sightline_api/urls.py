@@ -13,7 +13,7 @@ from sightline_api.problems import problem_error
 from sightline_api.settings import Settings
 from sightline_model.problems import ProblemCode
 
-_HOST = re.compile(r"([A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
+_HOST = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,252}[A-Za-z0-9.])?|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
 
 
 def public_base(request: Request, settings: Settings) -> str:

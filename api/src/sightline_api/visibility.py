@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import structlog
 
 from sightline_api.auth.caller import Caller
-from sightline_api.authorize import RULES, Action, Authorizer, Target
+from sightline_api.authorize import LISTS_DENIED_SECONDS, RULES, Action, Authorizer, Target
 from sightline_api.cameras import CameraState
 from sightline_kube.errors import ClusterError
 from sightline_model.camera import Role
@@ -52,7 +52,8 @@ async def rights(authorizer: Authorizer, caller: Caller, namespaces: Collection[
     async def ask(role: Role, namespace: str) -> bool:
         async with gate:
             try:
-                return await authorizer.by_rbac(caller, RULES[ACTIONS[role]], Target(namespace))
+                rule = RULES[ACTIONS[role]]
+                return await authorizer.by_rbac(caller, rule, Target(namespace), LISTS_DENIED_SECONDS)
             except ClusterError as error:
                 _log.warning("rbac not asked", namespace=namespace, error=type(error).__name__)
                 return False

@@ -11,6 +11,9 @@ from typing import Annotated
 
 import typer
 
+MAX_TOKEN = 1024
+"""Of what the front door takes, what is still a link to click on."""
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Cameras as streams: the Sightline command.")
 
 
@@ -27,7 +30,9 @@ def version() -> None:
 
 @app.command()
 def dev(
-    port: Annotated[int, typer.Option(help="Port of the page and the API on 127.0.0.1; 0 draws one.")] = 8000,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the page and the API on 127.0.0.1; 0 draws one.")
+    ] = 8000,
     token: Annotated[str, typer.Option(help="Token to sign in with; drawn at random when empty.")] = "",
     camera: Annotated[
         list[str] | None,
@@ -52,9 +57,13 @@ def dev(
         cameras = world.parse_cameras(camera or [])
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--camera") from error
+    chosen = token or os.environ.get("SIGHTLINE_DEV_TOKEN", "") or secrets.token_urlsafe(18)
+    if not (chosen.isascii() and chosen.isprintable()) or " " in chosen or len(chosen) > MAX_TOKEN:
+        words = f"a token has letters, digits and signs of ASCII, no spaces, {MAX_TOKEN} at most"
+        raise typer.BadParameter(words, param_hint="--token")
     options = development.Options(
         port=port,
-        token=token or os.environ.get("SIGHTLINE_DEV_TOKEN", "") or secrets.token_urlsafe(18),
+        token=chosen,
         cameras=cameras,
         warm_agents=warm_agents,
         open_page=open_page,

@@ -70,6 +70,11 @@ class Chain:
         self._now = now
         self._metrics = metrics
 
+    async def close(self) -> None:
+        """End what is under way on its own."""
+        for authenticator in self._with.oidc.values():
+            await authenticator.close()
+
     async def authenticate(self, authorization: Sequence[str], *, opening: bool = True) -> Caller:
         """The caller; ProblemError otherwise. `opening` is False where a session is only continued or ended."""
         method = Method.UNKNOWN if authorization else Method.NONE
@@ -79,7 +84,7 @@ class Chain:
             caller = await self._ask(method, token, opening)
         except RejectedError as error:
             self._metrics.authentications.labels(method, "rejected").inc()
-            _log.info("not authenticated", method=str(method), why=str(error))
+            _log.warning("not authenticated", method=str(method), why=str(error))
             raise _refusal(method) from None
         except ClusterError as error:
             self._metrics.authentications.labels(method, "unavailable").inc()

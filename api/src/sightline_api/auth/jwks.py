@@ -2,7 +2,8 @@
 
 A token with an unknown key id may mean that the issuer rotated its keys, or nothing at all: so a miss fetches at most
 once in REFRESH_SECONDS, whatever is thrown at us. Keys stay in use while the issuer cannot be asked, for
-MAX_AGE_SECONDS beyond the last success.
+MAX_AGE_SECONDS beyond the last success. It is asked by a task of its own, so that an issuer that hangs keeps only those
+waiting for whom there is no key yet.
 """
 
 import asyncio
@@ -20,6 +21,8 @@ from sightline_api.settings import OidcIssuer
 
 REFRESH_SECONDS = 30.0
 FRESH_SECONDS = 3600.0
+PATIENCE_SECONDS = 1.0
+"""For newer keys where the old ones would do: so long, and not at all after a question that failed."""
 MAX_AGE_SECONDS = 24 * 3600.0
 MAX_DOCUMENT_BYTES = 256 * 1024
 MAX_KEYS = 64
@@ -45,21 +48,30 @@ class KeySet:
         self._keys: dict[str, jwt.PyJWK] = {}
         self._fetched_at: float | None = None
         self._tried_at: float | None = None
-        self._lock = asyncio.Lock()
+        self._away = False
+        self._asking: asyncio.Task[None] | None = None
         self.fetches = 0
         """How often the issuer was asked."""
 
     async def find(self, key_id: str | None, algorithm: str) -> jwt.PyJWK | None:
         """The key to verify with; a token without a key id is accepted only where there is but one key."""
-        if self._older_than(FRESH_SECONDS):
-            await self._refresh()
+        if self._older_than(MAX_AGE_SECONDS):
+            await self._refresh(None)
+        elif self._older_than(FRESH_SECONDS):
+            await self._refresh(0.0 if self._away else PATIENCE_SECONDS)
         key = self._pick(key_id, algorithm)
         if key is None and key_id is not None and key_id not in self._keys:
-            await self._refresh()
+            await self._refresh(None)
             key = self._pick(key_id, algorithm)
         if self._older_than(MAX_AGE_SECONDS):
             raise KeysUnavailableError(f"the keys of {self._issuer.name} cannot be fetched")
         return key
+
+    async def close(self) -> None:
+        """Ask no longer."""
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.gather(self._asking, return_exceptions=True)
 
     def _older_than(self, age: float) -> bool:
         return self._fetched_at is None or self._monotonic() - self._fetched_at > age
@@ -71,20 +83,29 @@ class KeySet:
             key = self._keys.get(key_id)
         return key if key is not None and key.algorithm_name == algorithm else None
 
-    async def _refresh(self) -> None:
-        async with self._lock:
-            now = self._monotonic()
-            if self._tried_at is not None and now - self._tried_at < REFRESH_SECONDS:
-                return
+    async def _refresh(self, patience: float | None) -> None:
+        """Have the issuer asked, unless it was a moment ago, and wait for the outcome: without end by None."""
+        now = self._monotonic()
+        if (self._asking is None or self._asking.done()) and (
+            self._tried_at is None or now - self._tried_at >= REFRESH_SECONDS
+        ):
             self._tried_at = now
-            self.fetches += 1
-            try:
-                keys = await self._load()
-            except KeysUnavailableError as error:
-                _log.warning("oidc keys not fetched", issuer=self._issuer.name, error=str(error))
-                return
-            self._keys = keys
-            self._fetched_at = now
+            self._asking = asyncio.create_task(self._ask(now))
+        if self._asking is not None and patience != 0:
+            await asyncio.wait({self._asking}, timeout=patience)
+
+    async def _ask(self, now: float) -> None:
+        self.fetches += 1
+        self._away = True
+        try:
+            self._keys = await self._load()
+        except KeysUnavailableError as error:
+            _log.warning("oidc keys not fetched", issuer=self._issuer.name, error=str(error))
+        except Exception:
+            # A bug of ours, which nobody awaits: the keys from before stay good.
+            _log.exception("oidc keys not understood", issuer=self._issuer.name)
+        else:
+            self._fetched_at, self._away = now, False
 
     async def _load(self) -> dict[str, jwt.PyJWK]:
         uri = str(self._issuer.jwks_uri or "") or await self._discover()

@@ -1,4 +1,8 @@
-"""Tokens of the cluster, by TokenReview. Answers are kept for seconds only, so that a revoked token soon fails."""
+"""Tokens of the cluster, by TokenReview. Answers are kept for seconds only, so that a revoked token soon fails.
+
+A flood of made-up tokens, which cost nothing to make, is kept from the API server (MAX_REVIEWS) and from our memory
+(MAX_WAITING: one more is told to come again), and pushes out no answer about a token that was accepted.
+"""
 
 import asyncio
 import hashlib
@@ -8,6 +12,7 @@ from datetime import datetime
 from sightline_api.auth.caller import Caller, RejectedError, check_names
 from sightline_api.ttl import TtlCache
 from sightline_kube.cluster import Cluster, TokenUser
+from sightline_kube.errors import UnavailableError
 from sightline_model.access import Identity
 
 ACCEPTED_SECONDS = 15.0
@@ -15,6 +20,8 @@ REJECTED_SECONDS = 2.0
 CACHE_SIZE = 4096
 MAX_REVIEWS = 16
 """TokenReviews at the same time: a flood of made-up tokens must not become a flood at the API server."""
+MAX_WAITING = 512
+"""Requests that wait until one of those is done; with the API server's 5 ms for each they wait for 0.2 s."""
 
 
 class KubernetesAuthenticator:
@@ -30,7 +37,9 @@ class KubernetesAuthenticator:
         self._cluster = cluster
         self._audiences = tuple(audiences)
         self._now = now
-        self._answers: TtlCache[bytes, TokenUser | None] = TtlCache(CACHE_SIZE, monotonic)
+        self._accepted: TtlCache[bytes, TokenUser] = TtlCache(CACHE_SIZE, monotonic)
+        self._rejected: TtlCache[bytes, None] = TtlCache(CACHE_SIZE, monotonic)
+        self._asking = 0
         self._gate = asyncio.Semaphore(MAX_REVIEWS)
 
     async def authenticate(self, token: str, expires: float | None) -> Caller:
@@ -39,16 +48,25 @@ class KubernetesAuthenticator:
         if left <= 0:
             raise RejectedError("the Kubernetes token has expired")
         digest = hashlib.sha256(token.encode()).digest()
-        known = self._answers.get(digest)
-        if known is None:
-            async with self._gate:
-                user = await self._cluster.review_token(token, self._audiences)
-            lifetime = REJECTED_SECONDS if user is None else min(ACCEPTED_SECONDS, left)
-            self._answers.put(digest, user, lifetime)
-        else:
+        known = self._accepted.get(digest) or self._rejected.get(digest)
+        if known is not None:
             user = known[0]
+        elif (user := await self._review(token)) is None:
+            self._rejected.put(digest, None, REJECTED_SECONDS)
+        else:
+            self._accepted.put(digest, user, min(ACCEPTED_SECONDS, left))
         if user is None:
             raise RejectedError("the cluster does not accept the token for our audience")
         check_names(user.username, user.groups)
         identity = Identity(user.username, user.groups, issuer="kubernetes", uid=user.uid)
         return Caller(identity, "kubernetes", user.extra)
+
+    async def _review(self, token: str) -> TokenUser | None:
+        if self._asking >= MAX_REVIEWS + MAX_WAITING:
+            raise UnavailableError("too many tokens wait for their review", 1)
+        self._asking += 1
+        try:
+            async with self._gate:
+                return await self._cluster.review_token(token, self._audiences)
+        finally:
+            self._asking -= 1

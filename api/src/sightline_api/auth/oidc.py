@@ -28,6 +28,10 @@ class OidcAuthenticator:
         self._keys = keys
         self._now = now
 
+    async def close(self) -> None:
+        """Ask the issuer no longer."""
+        await self._keys.close()
+
     async def authenticate(self, token: str, header: Mapping[str, Any]) -> Caller:
         """The token's user; RejectedError, or KeysUnavailableError when the keys cannot be had."""
         algorithm, key_id = header.get("alg"), header.get("kid")

@@ -1,10 +1,10 @@
 """Cameras: list, read, make, change and delete. Reads come from the cache, writes go to Kubernetes."""
 
-import json
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import Field
+from pydantic_core import from_json
 
 from sightline_api import editing, escalation, selectors, views
 from sightline_api.auth.caller import Caller
@@ -152,12 +152,12 @@ async def create_camera(
     await door.authorizer.require(user, Action.CREATE, Target(namespace))
     if not door.serves(namespace):
         raise problem_error(_C.NOT_FOUND, f"Cameras of namespace {namespace} are not served here.")
+    base = public_base(request, door.settings)
     made = editing.new_camera(namespace, body)
     target = Target(namespace, body.name)
     await escalation.require(door.authorizer, user, target, None, made["spec"])
     obj = await door.cluster.create(made)
     door.cameras.wrote(obj)
-    base = public_base(request, door.settings)
     response.headers["Location"] = f"{base}{views.camera_path(namespace, body.name)}"
     return _described(parse(obj), response)
 
@@ -167,6 +167,7 @@ async def replace_camera(
     door: FrontDoor, user: User, namespace: Namespace, name: CameraPath, body: CameraReplace, tags: IfMatch
 ) -> CameraConfig:
     """Describe a camera anew."""
+    _require_served(door, namespace, name)
 
     async def edit(current: Obj) -> None:
         before, target = current.get("spec"), parse(current).target
@@ -209,6 +210,7 @@ async def patch_camera(
     door: FrontDoor, user: User, namespace: Namespace, name: CameraPath, request: Request, tags: IfMatch
 ) -> CameraConfig:
     """Change parts of a camera's description by a JSON merge patch (RFC 7396)."""
+    _require_served(door, namespace, name)
     patch = await _patch_body(request)
     version = patch.get("resourceVersion")
     if version is not None and not isinstance(version, str):
@@ -234,10 +236,19 @@ async def patch_camera(
 )
 async def delete_camera(door: FrontDoor, user: User, namespace: Namespace, name: CameraPath, tags: IfMatch) -> Response:
     """Delete a camera. Its sessions end, and everything that was made for it goes."""
-    camera = door.cameras.get(namespace, name)
-    await door.authorizer.require(user, Action.DELETE, camera.target)
-    await editing.remove(door.cluster, namespace, name, Expected(tags=tags))
+    _require_served(door, namespace, name)
+
+    async def check(current: Obj) -> None:
+        await door.authorizer.require(user, Action.DELETE, parse(current).target)
+
+    await editing.remove(door.cluster, namespace, name, Expected(tags=tags), check)
     return Response(status_code=204)
+
+
+def _require_served(door: Door, namespace: str, name: str) -> None:
+    """Changes go by what Kubernetes has, not by the cache, which holds no others anyway."""
+    if not door.serves(namespace):
+        raise editing.absent(namespace, name)
 
 
 def _described(camera: CameraState, response: Response) -> CameraConfig:
@@ -250,8 +261,9 @@ async def _patch_body(request: Request) -> dict[str, Any]:
     if media_type not in {MERGE_PATCH, "application/json"}:
         raise problem_error(_C.UNSUPPORTED_MEDIA_TYPE, f"Send {MERGE_PATCH}.")
     try:
-        patch = json.loads(await request.body())
-    except (ValueError, RecursionError) as error:
+        # Stricter than the standard library, whose texts may be none (\ud800) and nest without end.
+        patch = from_json(await request.body(), allow_inf_nan=False)
+    except ValueError as error:
         raise problem_error(_C.INVALID_REQUEST, "The body is not valid JSON.") from error
     if not isinstance(patch, dict):
         raise problem_error(_C.INVALID_REQUEST, "A merge patch is a JSON object.")

@@ -81,6 +81,7 @@ async def watch(
             pass
 
     viewer = Viewer(caller, client_of(request), gone, profile)
+    public_base(request, door.settings)  # refuses a host by which nobody could be told where the session is
     try:
         opened = await door.watcher.open(viewer, camera, offer)
     except ProblemError as error:

@@ -5,6 +5,7 @@ come from the in-memory watch instead of kopf. Shutdown is a sequence: no new co
 """
 
 import asyncio
+import errno
 import logging
 import signal
 import socket
@@ -50,7 +51,7 @@ class Options:
 
 
 class PortTakenError(Exception):
-    """Another program listens there."""
+    """The port is not to be had."""
 
 
 def run(options: Options) -> int:
@@ -60,8 +61,12 @@ def run(options: Options) -> int:
         return 2
     with tempfile.TemporaryDirectory(prefix="sightline-") as temporary:
         directory = options.state or Path(temporary)
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _log_to(directory / "sightline.log")
+        try:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _log_to(directory / "sightline.log")
+        except OSError as error:
+            print(f"sightline dev: the folder {directory} cannot be used: {error.strerror}", file=sys.stderr)
+            return 1
         try:
             return asyncio.run(_serve(options, directory))
         except PortTakenError as error:
@@ -129,7 +134,8 @@ def _listen(port: int) -> socket.socket:
         listener.bind((HOST, port))
     except OSError as error:
         listener.close()
-        raise PortTakenError(f"port {port} is taken; choose another with --port, or 0 to draw one") from error
+        why = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
+        raise PortTakenError(f"port {port} {why}; choose another with --port, or 0 to draw one") from error
     return listener
 
 
