@@ -24,6 +24,8 @@ from sightline_agent.standalone import standalone_config
 from sightline_agent.transport.fanout_python import PythonFanOut
 from sightline_agent.transport.mux import MuxCount, UdpMux
 from sightline_api.metrics import Metrics as ApiMetrics
+from sightline_kube.cache import FeedStats
+from sightline_kube.kinds import POD
 from sightline_operator.metrics import Figures
 from sightline_operator.metrics import Metrics as OperatorMetrics
 
@@ -78,6 +80,7 @@ def operator_registry() -> CollectorRegistry:
     one = Counter({"x": 1})
     metrics = OperatorMetrics()
     metrics.watch(lambda: Figures(one, one, one, one, 0.0, 0.0, 0, 0, 0, True, one, one, one, one, one, one, one))
+    metrics.feed({POD: FeedStats()})
     return metrics.registry
 
 

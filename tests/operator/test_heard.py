@@ -162,6 +162,24 @@ def test_ended_sessions_are_forgotten_after_a_while() -> None:
     assert set(heard.state.sessions) == {"s-2"}
 
 
+@pytest.mark.parametrize("skew", [-86400, 86400])
+@pytest.mark.parametrize("by_snapshot", [True, False])
+def test_ended_sessions_of_an_agent_whose_clock_is_wrong_are_kept_as_long(skew: int, by_snapshot: bool) -> None:
+    heard = connected()
+    ended = session_report(SessionPhase.ENDED).model_copy(update={"ended_at": NOW + timedelta(seconds=skew)})
+    other = session_report(SessionPhase.STREAMING).model_copy(update={"id": "s-2"})
+    if by_snapshot:
+        heard.snapshot(report().model_copy(update={"sessions": [ended]}), NOW)
+    else:
+        heard.take(SessionEvent(session=ended), NOW)
+    heard.take(SessionEvent(session=other), NOW + timedelta(seconds=110))
+    assert set(heard.state.sessions) == {"s-1", "s-2"}
+    # Told once more it is no other end.
+    heard.snapshot(report().model_copy(update={"sessions": [ended, other]}), NOW + timedelta(seconds=111))
+    heard.take(SessionEvent(session=other), NOW + timedelta(seconds=121))
+    assert set(heard.state.sessions) == {"s-2"}
+
+
 def test_numbers_alone_are_news_every_ten_seconds() -> None:
     heard = connected()
     told = []

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from sightline_kube.errors import InvalidError, NotFoundError, UnavailableError
+from sightline_kube.errors import ForbiddenError, InvalidError, NotFoundError, UnavailableError
 from sightline_kube.kinds import CAMERA, CAMERA_CLASS, POD, SERVICE, UDP_ROUTE, Kind
 from sightline_kube.kinds import NODE as NODE_KIND
 from sightline_model import names
 from sightline_operator import network
 from sightline_operator.ports import parse_ports
 from sightline_operator.probe import Listener, Probed, Target
+from tests.operator.looks import reason_is
 from tests.operator.virtualtime import now, run, until
 from tests.operator.world import World, world
 
@@ -125,6 +126,36 @@ def test_a_node_port_that_somebody_else_has_is_passed_over() -> None:
             (pod,) = await here.pods()
             service = await here.cluster.get(SERVICE, "default", pod["metadata"]["name"])
             assert service["spec"]["selector"] == {names.AGENT_LABEL: pod["metadata"]["name"]}
+
+    run(main)
+
+
+def test_pods_that_a_quota_refuses_use_no_ports_up() -> None:
+    """The Service was there each time, and its port with it; no agent ever listened there."""
+
+    async def main() -> None:
+        async with world(NODE_PORTS) as here:
+            await begin(here)
+
+            def full(verb: str, kind: Any, name: str) -> ForbiddenError | None:
+                refused = verb == "apply" and kind == POD and name.startswith("camera-gate-")
+                return ForbiddenError(f'pods "{name}" is forbidden: exceeded quota: small') if refused else None
+
+            here.recording.fail = full
+            await here.add_camera()
+            await until(lambda: reason_is(here, "AgentReady", "QuotaExceeded"))
+            await asyncio.sleep(120)
+            # One Service is there for all attempts; what comes and goes would bring the next one at once.
+            assert 3 < here.recording.count("apply", "Pod") < 15
+            services = {name for verb, kind, name in here.recording.calls if (verb, kind) == ("apply", "Service")}
+            assert len(services - {"camera-gate"}) == 1
+            assert here.operator._lessor.states()["quarantined"] == 0
+            await here.start_camera("yard")
+            here.recording.fail = lambda verb, kind, name: None
+            await here.ready()
+            await here.settled()
+            exposing = [found for found in (await here.cluster.list(SERVICE)).items if network.leased(found)]
+            assert len(exposing) == len(await ports_of(here)) == 2
 
     run(main)
 

@@ -10,13 +10,15 @@ import pytest
 from prometheus_client import generate_latest
 from pydantic import ValidationError
 
-from sightline_kube.cache import Cache
+from sightline_kube.cache import Cache, FeedStats
 from sightline_kube.errors import ConflictError, UnavailableError
-from sightline_kube.kinds import CAMERA, POD, STREAM_SESSION, Kind
+from sightline_kube.kinds import CAMERA, NODE, POD, STREAM_SESSION, Kind
 from sightline_kube.memory import MemoryCluster
 from sightline_model.base import API_VERSION
 from sightline_model.camera import CameraStatus, SourceStatus
+from sightline_model.session import SessionPhase, SessionTimestamps, StreamSessionStatus
 from sightline_operator import classes, clock, health, metrics
+from sightline_operator.clock import after
 from sightline_operator.core import KINDS
 from sightline_operator.facts import ClassFacts
 from sightline_operator.reaper import AT_A_TIME, Reaper
@@ -309,6 +311,37 @@ async def test_health_tells_what_it_is_asked() -> None:
         assert [await get(path) for path in ("/healthz", "/readyz", "/metrics")] == [200, 503, 200]
         state.update(ready=True, longest=301.0)
         assert [await get(path) for path in ("/healthz", "/readyz")] == [500, 200]
+
+
+def test_what_became_of_watches_is_counted_by_kind() -> None:
+    told = metrics.Metrics()
+    pods = FeedStats(lists=2, watches=5, events=40, gone=1, errors=3, ghosts=7)
+    told.feed({POD: pods, NODE: FeedStats()})
+    pods.watches += 1
+    page = generate_latest(told.registry).decode()
+    counted = dict(re.findall(r'^sightline_(\w+)_total\{kind="Pod"\} ([0-9.]+)$', page, re.MULTILINE))
+    assert counted == {
+        "watches": "6.0",
+        "watch_events": "40.0",
+        "watch_lists": "2.0",
+        "watch_gone": "1.0",
+        "watch_errors": "3.0",
+        "watch_ghosts": "7.0",
+    }
+    assert 'sightline_watches_total{kind="Node"} 0.0' in page
+
+
+@pytest.mark.parametrize(("skew", "counted"), [(0, 1), (0.9, 1), (3600, 0), (-3600, 0)])
+def test_the_clock_of_an_agent_that_is_wrong_is_not_measured(skew: float, counted: int) -> None:
+    told = metrics.Metrics()
+    answered = ago(-skew)
+    times = SessionTimestamps(
+        requested=ago(0.5), answered=answered, connected=after(answered, 0.2), first_media=after(answered, 0.3)
+    )
+    told.session(StreamSessionStatus(phase=SessionPhase.STREAMING, timestamps=times), NOW)
+    page = generate_latest(told.registry).decode()
+    counts = dict(re.findall(r'sightline_session_phase_seconds_count\{phase="([a-z ]+)"\} (\d)', page))
+    assert counts == {"connected": "1", "first media": "1"} | ({"answered": "1"} if counted else {})
 
 
 def test_every_metric_is_documented_and_there() -> None:

@@ -141,13 +141,28 @@ def test_a_pod_that_is_refused_beside_its_service_leaves_nothing_behind(ledger: 
     ledger.refused(pod("a"))
     assert ledger.states() == {"held": 1, "quarantined": 0}
     ledger.seen(service, None)
-    assert ledger.states() == {"held": 0, "quarantined": 1}
-    # The same where nobody knows what became of the pod.
+    assert ledger.states() == {"held": 0, "quarantined": 0}
+    # Where nobody knows what became of the pod, its port rests.
     ledger.lease(20001, service, pod("a"))
     ledger.seen(service, 20001)
     clock.pass_(RESERVED_SECONDS)
     ledger.seen(service, None)
+    assert ledger.states() == {"held": 0, "quarantined": 1}
+    # And where the pod was there, whatever went first.
+    ledger.lease(20002, service, pod("b"))
+    ledger.seen(service, 20002)
+    ledger.seen(pod("b"), 20002)
+    ledger.seen(pod("b"), None)
+    ledger.seen(service, None)
     assert ledger.states() == {"held": 0, "quarantined": 2}
+
+
+def test_the_port_of_a_service_from_before_this_operator_rests(ledger: PortLedger) -> None:
+    """Its pod may have gone while nobody looked."""
+    service = ("Service", "default", "a")
+    ledger.seen(service, 20000)
+    ledger.seen(service, None)
+    assert ledger.states() == {"held": 0, "quarantined": 1}
 
 
 def test_a_reservation_whose_object_never_came_ends_in_quarantine(ledger: PortLedger, clock: Ticking) -> None:

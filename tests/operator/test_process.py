@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import socket
 from collections.abc import Sequence
@@ -120,7 +121,10 @@ async def test_asked_to_end_it_gives_the_lease_back(several: OperatorSettings, m
         await process.Process(long, cluster, process.cache_for(long), [SIGNER], metrics).run()
     assert seen[0].startswith(socket.gethostname())
     assert seen[1] == ""
-    assert 'leader_election_master_status{name="operator"} 0.0' in generate_latest(metrics.registry).decode()
+    page = generate_latest(metrics.registry).decode()
+    assert 'leader_election_master_status{name="operator"} 0.0' in page
+    watched = set(re.findall(r'sightline_watches_total\{kind="(\w+)"', page))
+    assert watched == {kind.kind for kind in KINDS} - {"Camera", "CameraClass"}
 
 
 async def test_without_the_lease_it_ends_with_an_error(

@@ -176,7 +176,7 @@ ACTIONS: list[Action] = [
 
 async def peace(here: World) -> None:
     """Nothing fails any more, agents answer, sources work; then time passes."""
-    here.recording.fail = lambda verb, kind, name: None
+    here.recording.fail = here.recording.lose = lambda verb, kind, name: None
     for _ in range(4):
         for address, agent in list(here.links.agents.items()):
             here.links.connect(address)
@@ -294,7 +294,10 @@ def test_any_order_of_events_converges(steps: list[tuple[Action, str, bool]], se
                         return UnavailableError("later")
                     return ConflictError("changed") if throw < 0.3 else None
 
-                here.recording.fail = fail
+                def lose(verb: str, kind: Kind, name: str) -> ClusterError | None:
+                    return UnavailableError("no answer") if dice.random() < 0.1 else None
+
+                here.recording.fail, here.recording.lose = fail, lose
             for action, name, at_rest in steps:
                 try:
                     await action(here, name)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sightline_kube.kinds import CAMERA, POD
+from sightline_kube.kinds import CAMERA, CAMERA_CLASS, POD
 from sightline_model.camera import CameraStatus
 from sightline_model.reasons import EndReason, SourceReason
 from sightline_model.session import SessionPhase
@@ -16,7 +16,7 @@ from sightline_operator.facts import CameraFacts, LinkState
 from tests.operator.looks import has_pods, phase_is, reason_is
 from tests.operator.samples import NOW, ago, camera, children, facts, link, pod, report, session_report, text, well
 from tests.operator.virtualtime import now, run, until
-from tests.operator.world import World, world
+from tests.operator.world import World, default_class, world
 
 SOURCE = {"rtsp": {"url": "rtsp://camera.example/one"}}
 WHY = "Why. Look at the camera and the network; the agent connects again by itself."
@@ -123,6 +123,36 @@ def test_a_lost_status_is_no_rest() -> None:
     assert decide(facts(camera=camera(spec())), NOW).new_pod
 
 
+@pytest.mark.parametrize("source", [SourceReason.IDLE, SourceReason.STALLED])
+def test_a_camera_that_is_refused_for_a_while_keeps_resting(source: SourceReason) -> None:
+    """Its class goes and comes again: the status that says both that it rests and that it is refused wakes nobody."""
+    rests = asleep(source)
+    away = replace(resting(LinkState(), rests.to_wire(), pods=()), camera_class=None)
+    refused = decide(away, NOW).status
+    assert refused
+    rows = {item.type: (item.status.value, item.reason) for item in refused.conditions}
+    assert rows["Accepted"] == ("False", "ClassNotFound")
+    assert rows["AgentReady"] == ("False", "ScaledToZero")
+    assert rows["Ready"] == ("False", "NotAccepted")
+    assert refused.phase.value == "Refused"
+    # Nobody is told that a viewer brings the agent back.
+    said = {item.type: item.message for item in refused.conditions}
+    assert said["AgentReady"] == "No agent is made for a camera that is not accepted; before that nobody watched it."
+    assert decide(replace(away, camera=camera(spec(), status=refused.to_wire())), NOW).status == refused
+    again = decide(resting(LinkState(), refused.to_wire(), pods=()), NOW)
+    assert (again.new_pod, again.status) == ((), rests)
+    # A viewer who came meanwhile has not been forgotten, and neither is an edit.
+    assert decide(resting(LinkState(), refused.to_wire(), pods=(), demand=True), NOW).new_pod
+    edited = camera(spec(), status=refused.to_wire(), generation=2)
+    assert decide(facts(camera=edited), NOW).new_pod
+
+
+def test_a_camera_that_is_edited_while_it_is_refused_rests_no_more() -> None:
+    edited = camera(spec(), status=asleep().to_wire(), generation=2)
+    refused = decide(facts(camera=edited, camera_class=None), NOW)
+    assert told(refused)["AgentReady"] == ("False", "NotWanted")
+
+
 async def _resting(here: World) -> bool:
     return await reason_is(here, "AgentReady", "ScaledToZero") and not await here.pods()
 
@@ -166,6 +196,29 @@ def test_another_operator_leaves_a_resting_camera_at_rest() -> None:
             await here.settled(400)
             assert here.recording.calls == []
             assert await here.pods() == []
+
+    run(main)
+
+
+def test_cameras_that_rest_are_not_started_when_their_class_comes_again() -> None:
+    async def main() -> None:
+        async with world() as here:
+            await here.start_camera(lifecycle={"scaleToZeroAfter": "30s"})
+            await until(lambda: _resting(here))
+            await here.settled()
+            await here.cluster.delete(CAMERA_CLASS, None, "default")
+            await until(lambda: reason_is(here, "Accepted", "ClassNotFound"))
+            await here.settled()
+            await here.restart()
+            await here.settled()
+            here.recording.calls.clear()
+            await here.cluster.create(default_class())
+            await until(here.is_ready)
+            await here.settled(400)
+            assert here.recording.count("apply", "Pod") == 0
+            assert await _resting(here)
+            await here.add_session("s-1")
+            await until(lambda: reason_is(here, "AgentReady", "Ready"), 10)
 
     run(main)
 

@@ -190,6 +190,8 @@ def test_an_agent_that_may_have_the_session_is_waited_for(view: AgentView) -> No
         # The operator was away when the session was made, and has not been told by the agent yet.
         (AgentView(pod(age=120), LinkState()), {}),
         (AgentView(pod(age=120), link(connected=False)), stored(SessionPhase.REQUESTED, age=40)),
+        # Likewise, at a node whose clock is ahead.
+        (AgentView(pod(age=120, status=running(-3000)), LinkState()), stored(SessionPhase.REQUESTED, age=40)),
         # The agent was started for the session, and the operator a moment ago.
         (AgentView(pod(age=20), LinkState(followed_at=ago(1))), stored(SessionPhase.REQUESTED, age=40)),
     ],

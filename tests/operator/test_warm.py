@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sightline_kube.cluster import Obj
-from sightline_kube.errors import ConflictError, ForbiddenError
+from sightline_kube.errors import ConflictError, ForbiddenError, UnavailableError
 from sightline_kube.kinds import CAMERA, CAMERA_CLASS, NODE, POD, SECRET, STREAM_SESSION
 from sightline_model import names
 from sightline_model.agent import SourceCredentials
@@ -296,6 +296,44 @@ def test_a_spare_that_dies_while_it_is_adopted_is_nobodys() -> None:
         (pod,) = await here.pods()
         assert pods.name_of(pod).startswith("camera-gate-")
         await until(lambda: full(here))
+
+    story(tell)
+
+
+@pytest.mark.parametrize("told_first", [True, False])
+def test_nothing_is_remembered_of_an_adoption_whose_answer_was_lost(told_first: bool) -> None:
+    """It had come about, so the next attempt meets a conflict; the pod waits no more and can come to nobody else."""
+
+    async def tell(here: World) -> None:
+        await here.add_camera("first")
+        await until(lambda: full(here))
+        patch = here.cluster.merge_patch
+        failed: list[str] = []
+
+        async def lossy(kind: Any, namespace: str | None, name: str, change: Obj) -> Obj:
+            adoption = kind == POD and "ownerReferences" in change.get("metadata", {})
+            if not adoption:
+                return await patch(kind, namespace, name, change)
+            failed.append(name)
+            if len(failed) == 1:
+                await here._feed.stop()
+                await patch(kind, namespace, name, change)
+                raise UnavailableError("no answer in time")
+            if told_first:
+                here._feed.start()
+                await asyncio.sleep(0.1)
+            return await patch(kind, namespace, name, change)
+
+        here.cluster.merge_patch = lossy  # type: ignore[method-assign,assignment]
+        await here.add_camera()
+        await until(lambda: len(failed) > 1)
+        if not told_first:
+            await asyncio.sleep(0.1)
+            here._feed.start()
+        await here.ready()
+        await here.settled(30)
+        assert failed[:2] == [failed[0]] * 2
+        assert here.operator._pool._spoiled == {}
 
     story(tell)
 

@@ -58,6 +58,8 @@ class Recording:
         self._inner = inner
         self.calls: list[tuple[str, str, str]] = []
         self.fail: Callable[[str, Kind, str], ClusterError | None] = lambda verb, kind, name: None
+        self.lose: Callable[[str, Kind, str], ClusterError | None] = lambda verb, kind, name: None
+        """Likewise, after the call has come about: only its answer is lost."""
         self.reads = False
         """Whether reads are noted too."""
         self.freeze_after: int | None = None
@@ -81,7 +83,11 @@ class Recording:
                 self.frozen.set()
                 await method(*args, **kwargs)
                 await asyncio.Event().wait()
-            return await method(*args, **kwargs)
+            answer = await method(*args, **kwargs)
+            error = self.lose(verb, kind, name)
+            if error is not None:
+                raise error
+            return answer
 
         return recorded
 

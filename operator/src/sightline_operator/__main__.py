@@ -213,6 +213,7 @@ class Process:
         selectors = {kind: labels for kind, labels in SELECTORS.items() if labels}
         settings = FollowSettings(sweep_seconds=None, selectors=selectors)
         async with Feed(self._cluster, self._cache, kinds, self._settings.namespace_list, settings) as feed:
+            self._metrics.feed(feed.stats)
             await feed.wait()
 
     async def _watch(self) -> None:

@@ -34,6 +34,7 @@ from sightline_model.session import StreamSessionStatus
 from sightline_operator import accept, camerastatus, classes, notes, pods, sessions, successors
 from sightline_operator.act import Actor
 from sightline_operator.agents import AgentLinks
+from sightline_operator.attempts import Attempts
 from sightline_operator.budgets import Budgets
 from sightline_operator.clock import Clock, soonest, utc_now
 from sightline_operator.decide import Decision, Push, decide
@@ -112,6 +113,7 @@ class Operator:
         self._rollouts = Rollouts()
         self._prober = prober
         self._lessor = Lessor(cache, prober, clock, self._class_changed, options.port_quarantine)
+        self._attempts = Attempts(self._lessor)
         self._pool = Pool(
             cluster, cache, links, self._lessor, options, clock, suffix=suffix, changed=self._class_changed
         )
@@ -208,18 +210,22 @@ class Operator:
         if facts.camera is None:
             self._written.pop(place, None)
             self._configs.pop(place, None)
+            self._attempts.over(*place)
             self.queue.drop(key)
             self._rolled(place)
             return None
-        facts = self._pool.with_spare(facts)
+        facts = self._pool.with_spare(self._attempts.again(facts))
         decision = self._in_turn(place, facts, decide(facts, self._clock()))
         if decision.takeover is not None:
             await self._pool.take(place, decision.takeover)
             return 0.0
         self._lessor.lease(decision.new_pod)
+        self._attempts.begin(facts, decision.new_pod)
         refusal = await self._apply(place, (*decision.apply, *decision.new_pod))
         if refusal:
             decision = decide(replace(facts, refusal=refusal), self._clock())
+        elif decision.new_pod:
+            self._attempts.over(*place)
         problem = await self._push(key.namespace, decision.push) if not refusal else None
         self._lessor.probe(decision.probe)
         problem = await self._move(key.namespace, decision.hang_up) or problem
@@ -400,7 +406,7 @@ class Operator:
             written = await self._writer.write(session, status)
         if written:
             self.metrics.status_writes.labels(STREAM_SESSION.kind).inc()
-            self.metrics.session(status)
+            self.metrics.session(status, self._clock())
 
     async def _full_passes(self) -> None:
         """Every object now and then, spread over the period: what was missed is repaired."""

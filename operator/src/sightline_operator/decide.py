@@ -115,8 +115,10 @@ def decide(facts: CameraFacts, now: datetime) -> Decision:
     status: CameraStatus | None
     # Not something that can be run: whatever runs is left alone.
     if accepted.spec is None or accepted.camera_class is None:
-        standing = generations.standing(_own_pods(facts, uid), facts.links, "")
-        status, again = camerastatus.of(facts, accepted, standing, "", now)
+        own = _own_pods(facts, uid)
+        status, again = camerastatus.of(facts, accepted, generations.standing(own, facts.links, ""), "", now)
+        if resting.rested(facts.camera) and not any(map(pods.live, own)):
+            status = resting.refused(facts.camera, camerastatus.stored(facts.camera), status, now)
         return Decision(status=status, requeue_after=again)
     plan = Plan(
         facts.namespace,
@@ -156,7 +158,7 @@ def decide(facts: CameraFacts, now: datetime) -> Decision:
     service = drifted(build.service(plan, pods.desired_hash(secret)), facts.service)
     config_wait = _config_wait(secret, chosen, facts, now)
     config_due = config_wait is not None and config_wait <= 0
-    exposed, unexposed = exposure.changes(plan, facts, _own_pods(facts, uid), chosen.standing)
+    exposed, unexposed = exposure.changes(plan, facts, _own_pods(facts, uid), chosen)
     route, stale_route = exposure.route(plan, facts.service)
     if stale_route:
         service = (build.service(plan, pods.desired_hash(secret)),)  # takes the note of it away

@@ -14,17 +14,22 @@ from sightline_operator import build, network, pods
 from sightline_operator.build import Plan
 from sightline_operator.drift import drifted
 from sightline_operator.facts import CameraFacts
+from sightline_operator.generations import Generations
 
 Changes = tuple[tuple[Obj, ...], tuple[Obj, ...]]
 
 
-def changes(plan: Plan, facts: CameraFacts, own: Sequence[Obj], standing: Obj | None) -> Changes:
+def changes(plan: Plan, facts: CameraFacts, own: Sequence[Obj], chosen: Generations) -> Changes:
     """Services to apply, and Services to delete."""
+    standing = chosen.standing
     wanted = {pods.name_of(service): service for service in _wanted(plan, own, standing)}
     found = {pods.name_of(service): service for service in facts.exposing if not pods.deleting(service)}
     apply = [obj for name, service in wanted.items() for obj in drifted(service, found.get(name))]
     # A pod that is on its way out, or of a mode that the class has left, keeps its Service to its end.
     needed = wanted.keys() | {pods.name_of(pod) for pod in own}
+    # So does one whose pod is being tried again.
+    if chosen.make:
+        needed.add(names.agent_pod(facts.name, facts.fresh_suffix))
     return tuple(apply), tuple(service for name, service in found.items() if name not in needed)
 
 

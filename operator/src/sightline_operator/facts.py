@@ -117,7 +117,7 @@ class CameraFacts:
     """By name of the pod."""
     options: Options
     fresh_suffix: str
-    """For the name of a pod that may have to be made."""
+    """For the name of a pod that may have to be made; that of the last attempt, if nobody knows that it was."""
     config_write: ConfigWrite | None = None
     """The last write of the config Secret by this process."""
     demand: bool = False

@@ -51,6 +51,8 @@ class Heard:
         self._followed_at = now
         self._report: AgentReport | None = None
         self._sessions: dict[str, SessionReport] = {}
+        self._ends: dict[str, datetime] = {}
+        """When the end of a session was heard of; the agent's own clock may be wrong."""
         self._connected = False
         self._changed_at: datetime | None = None
         self._error = ""
@@ -93,6 +95,10 @@ class Heard:
                 self._limited("sessions")
                 return News()
             self._sessions[event.session.id] = event.session
+            if event.session.phase is SessionPhase.ENDED:
+                self._ends.setdefault(event.session.id, now)
+            else:
+                self._ends.pop(event.session.id, None)
             self._note_sessions(now)
             publishes = event.session.role is SessionRole.PUBLISH
             return News(camera=publishes, viewers=not publishes, sessions=frozenset({event.session.id}))
@@ -106,6 +112,8 @@ class Heard:
         self._report = report
         self._note_source(report.source, now)
         self._sessions = {session.id: session for session in report.sessions}
+        ended = (sid for sid, session in self._sessions.items() if session.phase is SessionPhase.ENDED)
+        self._ends = {sid: self._ends.get(sid, now) for sid in ended}
         self._note_sessions(now)
         if not self._connected:
             self._connected, self._changed_at = True, now
@@ -163,13 +171,8 @@ class Heard:
         if self._tidied_at is not None and now - self._tidied_at < _TIDY_EVERY:
             return
         self._tidied_at = now
-        old = [
-            sid
-            for sid, session in self._sessions.items()
-            if session.phase is SessionPhase.ENDED and now - (session.ended_at or session.requested_at) > _ENDED_KEPT
-        ]
-        for sid in old:
-            del self._sessions[sid]
+        for sid in [sid for sid, heard_at in self._ends.items() if now - heard_at > _ENDED_KEPT]:
+            del self._sessions[sid], self._ends[sid]
 
 
 def _essence(source: SourceReport) -> SourceReport:

@@ -63,6 +63,14 @@ class Lessor:
         within = network.port_range(settings)
         return self._ledger.free(within) if within else None
 
+    def may_lease(self, settings: Network, namespace: str, pod: str, port: int | None) -> bool:
+        """Whether a pod of that name may have the port, or none, that it was to have before."""
+        within = network.port_range(settings)
+        if within is None or port is None:
+            return within is None and port is None
+        holders = ((kind.kind, namespace, pod) for kind in (SERVICE, POD))
+        return within.first <= port <= within.last and self._ledger.may_lease(port, *holders)
+
     def lease(self, objects: tuple[Obj, ...]) -> None:
         """Reserve what these objects, about to be made, will hold. Nothing may be awaited since `ports`."""
         holders = [(_holder(obj), port) for obj in objects if (port := network.leased(obj))]

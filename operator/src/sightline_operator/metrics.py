@@ -26,6 +26,12 @@ sightline_probes_total{result}                               agents asked at the
 sightline_sessions_reaped_total                              ended sessions that were deleted
 sightline_swept_ghosts_total                                 deletions that no watch told
 sightline_sweep_failures_total                               LISTs that failed
+sightline_watches_total{kind}                                watches begun; of the kinds that kopf does not watch
+sightline_watch_events_total{kind}                           what they told
+sightline_watch_lists_total{kind}                            LISTs that had to come before a watch
+sightline_watch_gone_total{kind}                             watches that were too old to go on, or too slow
+sightline_watch_errors_total{kind}                           watches, and LISTs before them, that failed
+sightline_watch_ghosts_total{kind}                           deletions that only such a LIST showed
 sightline_cache_synced                                       1 once every kind was listed
 sightline_heartbeat_age_seconds                              since the API server last answered for every kind
 sightline_agents{state}                                      cameras by the reason of their AgentReady condition
@@ -38,17 +44,21 @@ leader_election_master_status{name}                          1 while this operat
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from sightline_kube.cache import FeedStats
+from sightline_kube.kinds import Kind
 from sightline_model.session import SessionPhase, StreamSessionStatus
 
 _TIMES = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 _SESSION_TIMES = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 600.0, 3600.0, 14400.0)
 QUEUE = "sightline"
+_SKEW = timedelta(seconds=1)
+"""Between clocks that are right: the API server's times have no fractions of a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,11 +188,13 @@ class Metrics:
         """Tell whenever somebody asks how long ago the API server answered."""
         self._heartbeat.set_function(age)
 
-    def session(self, status: StreamSessionStatus) -> None:
-        """A session's status was written: how long it took to come so far."""
+    def session(self, status: StreamSessionStatus, now: datetime) -> None:
+        """A session's status was written: how long it took to come so far. The time to its answer is the only one that
+        is taken from two clocks, the API server's and the agent's; where one of them is wrong, it is not counted."""
         times = status.timestamps
         if status.phase is SessionPhase.STREAMING:
-            self._phase("answered", times.requested, times.answered)
+            if _plausible(times.requested, times.answered, now):
+                self._phase("answered", times.requested, times.answered)
             self._phase("connected", times.answered, times.connected)
             self._phase("first media", times.connected, times.first_media)
         elif status.phase is SessionPhase.ENDED:
@@ -196,11 +208,19 @@ class Metrics:
         """Count from caches whenever somebody asks."""
         self.registry.register(_FiguresCollector(figures))
 
+    def feed(self, stats: Mapping[Kind, FeedStats]) -> None:
+        """Tell whenever somebody asks what has become of the watches of these kinds."""
+        self.registry.register(_FeedCollector(stats))
+
     def _queue_gauge(self, name: str, text: str) -> Gauge:
         return Gauge(name, text, ["name"], registry=self.registry).labels(QUEUE)
 
     def _queue_histogram(self, name: str, text: str) -> Histogram:
         return Histogram(name, text, ["name"], buckets=_TIMES, registry=self.registry).labels(QUEUE)
+
+
+def _plausible(requested: datetime | None, answered: datetime | None, now: datetime) -> bool:
+    return requested is not None and answered is not None and requested - _SKEW <= answered <= now + _SKEW
 
 
 class _FiguresCollector(Collector):
@@ -231,6 +251,31 @@ class _FiguresCollector(Collector):
         yield _counted("sightline_adoptions", "Spare agents handed over", "result", figures.adoptions)
         yield _counted("sightline_probes", "Probes of agents' addresses", "result", figures.probes)
         yield GaugeMetricFamily("sightline_cache_synced", "Every kind was listed", value=int(figures.synced))
+
+
+class _FeedCollector(Collector):
+    def __init__(self, stats: Mapping[Kind, FeedStats]) -> None:
+        self._stats = stats
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing beforehand, as above."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """All counters of this moment."""
+        stats = {kind.kind: said for kind, said in self._stats.items()}
+        for name, text, count in _WATCH_COUNTS:
+            yield _counted(name, text, "kind", {kind: count(said) for kind, said in stats.items()})
+
+
+_WATCH_COUNTS: tuple[tuple[str, str, Callable[[FeedStats], int]], ...] = (
+    ("sightline_watches", "Watches begun", lambda said: said.watches),
+    ("sightline_watch_events", "Events of watches", lambda said: said.events),
+    ("sightline_watch_lists", "LISTs before watches", lambda said: said.lists),
+    ("sightline_watch_gone", "Watches too old or too slow to go on", lambda said: said.gone),
+    ("sightline_watch_errors", "Watches and their LISTs that failed", lambda said: said.errors),
+    ("sightline_watch_ghosts", "Deletions that only a LIST before a watch showed", lambda said: said.ghosts),
+)
 
 
 def _counted(name: str, text: str, label: str, counts: Mapping[str, int]) -> CounterMetricFamily:

@@ -15,13 +15,21 @@ from datetime import datetime
 
 from sightline_kube.cache import Cache, Key
 from sightline_kube.cluster import Cluster, EventType, Obj, Preconditions
-from sightline_kube.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError
+from sightline_kube.errors import (
+    AlreadyExistsError,
+    ConflictError,
+    ForbiddenError,
+    InvalidError,
+    NotFoundError,
+    UnavailableError,
+)
 from sightline_kube.kinds import CAMERA, CAMERA_CLASS, NODE, POD, SECRET
 from sightline_model import names
 from sightline_model.agent import SourceCredentials
 from sightline_model.cameraclass import CameraClassSpec
 from sightline_operator import accept, generations, network, pods, sparepods, spares
 from sightline_operator.agents import AgentLinks
+from sightline_operator.build import Plan
 from sightline_operator.clock import Clock, after, soonest
 from sightline_operator.decide import Push, Takeover
 from sightline_operator.errors import AgentCallError, OperatorError
@@ -82,6 +90,8 @@ class Pool:
         self._handed: set[str] = set()
         self._spoiled: dict[str, str] = {}
         self._without: dict[tuple[str, str], datetime] = {}
+        self._unanswered: dict[tuple[str, str], Obj] = {}
+        """By class and namespace, a spare that may have been made: tried again, it is no second one."""
         self.outcomes: Tally[str] = Tally()
         """Adoptions that were tried, by what became of them."""
         cache.subscribe(self._observe)
@@ -123,7 +133,10 @@ class Pool:
         except (ConflictError, NotFoundError, InvalidError, ForbiddenError) as error:
             # It was changed or deleted meanwhile; to cameras it comes into question again as another version.
             log.info("camera %s/%s cannot have spare agent %s: %s", *camera, push.pod, error)
-            self._spoiled[uid] = str(takeover.patch["metadata"]["resourceVersion"])
+            # Only as long as it is taken for one that waits: to whom it went, or that it is gone, may be known by now.
+            known = self._cache.get(POD, namespace, push.pod)
+            if known is not None and sparepods.waits(known) and pods.uid_of(known) == uid:
+                self._spoiled[uid] = str(takeover.patch["metadata"]["resourceVersion"])
             self.outcomes["lost"] += 1
             return False
         finally:
@@ -183,6 +196,9 @@ class Pool:
 
     def _observe(self, key: Key, before: Obj | None, now: Obj | None) -> None:
         """The cache's subscriber: who waits, class by class."""
+        if key.kind == CAMERA_CLASS and now is None:
+            for place in [place for place in self._unanswered if place[0] == key.name]:
+                del self._unanswered[place]
         if key.kind != POD or not (sparepods.waits(before) or sparepods.waits(now)):
             return
         for obj in (before, now):
@@ -196,7 +212,7 @@ class Pool:
             if not places:
                 del self._waiting[sparepods.class_of(obj)]
             self._changed(Key(CAMERA_CLASS, "", sparepods.class_of(obj)))
-        if now is None and before is not None:
+        if before is not None and not (now and sparepods.waits(now) and pods.uid_of(now) == pods.uid_of(before)):
             self._spoiled.pop(pods.uid_of(before), None)
 
     def _inhabited(self, class_name: str) -> Iterable[str]:
@@ -237,22 +253,47 @@ class Pool:
         """Make what is missing; the answer is empty, or why the API server refuses it."""
         name = pods.name_of(scene.camera_class)
         plan = sparepods.spare_plan(scene.namespace, name, scene.spec, self._options)
-        leases = network.port_range(scene.spec.network) is not None
+        before = self._unanswered.pop((name, scene.namespace), None)
         for _ in range(decision.make):
-            port = self._lessor.free(scene.spec.network)
-            if leases and port is None:
+            again = before if before and self._is_as_wanted(before, scene, plan) else None
+            spare, before = again or self._fresh(scene, plan, decision.attempt), None
+            if spare is None:
                 return f"namespace {scene.namespace}: no port of network.portRange is free."
-            fresh = names.spare_pod("".join(self._suffix() for _ in range(3)))
-            spare = sparepods.pod(plan, pods.uid_of(scene.camera_class), fresh, decision.attempt, port or 0)
             self._lessor.lease((spare,))
             try:
-                made = await self._cluster.create(spare)
+                made = await self._create(spare)
             except (ForbiddenError, InvalidError, NotFoundError) as error:
                 self._lessor.refused(spare, str(error))
-                said = network.explained(str(error), scene.spec.network.mode).replace(fresh, "spare agent")
-                return f"namespace {scene.namespace}: {said}"
+                said = network.explained(str(error), scene.spec.network.mode)
+                return f"namespace {scene.namespace}: {said.replace(pods.name_of(spare), 'spare agent')}"
+            except UnavailableError:
+                self._unanswered[name, scene.namespace] = spare
+                raise
             self._cache.observe(POD, EventType.ADDED, made)
         return ""
+
+    def _fresh(self, scene: _Scene, plan: Plan, attempt: int) -> Obj | None:
+        """A spare under a new name; None where it needs a port and none is free."""
+        port = self._lessor.free(scene.spec.network)
+        if port is None and network.port_range(scene.spec.network) is not None:
+            return None
+        fresh = names.spare_pod("".join(self._suffix() for _ in range(3)))
+        return sparepods.pod(plan, pods.uid_of(scene.camera_class), fresh, attempt, port or 0)
+
+    def _is_as_wanted(self, spare: Obj, scene: _Scene, plan: Plan) -> bool:
+        """Whether a spare that was to be made before, and that nobody has seen, is what would be made now."""
+        name, port = pods.name_of(spare), network.leased(spare)
+        alike = pods.desired_hash(spare) == sparepods.wanted_hash(plan)
+        own = pods.controller_uid(spare) == pods.uid_of(scene.camera_class)
+        unseen = self._cache.get(POD, scene.namespace, name) is None
+        return alike and own and unseen and self._lessor.may_lease(scene.spec.network, scene.namespace, name, port)
+
+    async def _create(self, spare: Obj) -> Obj:
+        """The spare as it is in the cluster. Not applied: it may be there already, and a camera's by now."""
+        try:
+            return await self._cluster.create(spare)
+        except AlreadyExistsError:
+            return await self._cluster.get(POD, str(spare["metadata"]["namespace"]), pods.name_of(spare))
 
     async def _end(self, spare: Obj) -> None:
         """Delete it if it is still as it was seen: a camera may just have adopted it."""

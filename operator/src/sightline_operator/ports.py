@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
 
+from sightline_kube.kinds import POD
 from sightline_model.cameraclass import PortRange
 from sightline_operator.clock import Clock, after
 
@@ -37,6 +38,8 @@ class _Lease:
     holders: set[Holder]
     seen: bool = False
     """Whether any of its objects was ever there."""
+    used: bool = True
+    """Whether an agent may have listened there: a Service alone leads no packet anywhere."""
 
 
 class PortLedger:
@@ -77,13 +80,25 @@ class PortLedger:
         self._tidy()
         return min((until for port, until in self._until.items() if within.first <= port <= within.last), default=None)
 
+    def may_lease(self, port: int, *holders: Holder) -> bool:
+        """Whether `lease` would take it: it is free, or held by one of these alone."""
+        self._tidy()
+        lease = self._leases.get(port)
+        return lease.holders <= set(holders) if lease is not None else port not in self._until
+
     def lease(self, port: int, *holders: Holder) -> None:
-        """Reserve a free port for objects that are about to be made."""
-        if self._taken(port):
+        """Reserve a port for objects that are about to be made, or are tried again."""
+        if not self.may_lease(port, *holders):
             raise ValueError(f"port {port} is taken")
-        self._leases[port] = _Lease(set(holders))
+        lease = self._leases.setdefault(port, _Lease(set(), used=False))
+        for holder in holders:
+            if holder in self._reserved:
+                # Nobody knows what became of it the last time, so a refusal now does not tell that it is not there.
+                lease.seen = lease.used = True
+            if holder in self._reserved or holder not in lease.holders:
+                self._reserved[holder] = self._clock()
+        lease.holders.update(holders)
         self._held.update(dict.fromkeys(holders, port))
-        self._reserved.update(dict.fromkeys(holders, self._clock()))
         self._last = port
         self._changed()
 
@@ -115,6 +130,7 @@ class PortLedger:
         new = holder not in lease.holders
         lease.holders.add(holder)
         lease.seen = True
+        lease.used = lease.used or holder[0] == POD.kind
         self._held[holder] = port
         self._reserved.pop(holder, None)
         if new:
@@ -156,7 +172,8 @@ class PortLedger:
         lease.holders.discard(holder)
         if not lease.holders:
             del self._leases[port]
-            self._until[port] = after(self._clock(), self._quarantine)
+            if lease.used:
+                self._until[port] = after(self._clock(), self._quarantine)
             self._changed()
 
     def _tidy(self) -> None:
@@ -167,7 +184,9 @@ class PortLedger:
                 del self._until[port]
         for holder, since in list(self._reserved.items()):
             if after(since, RESERVED_SECONDS) <= now:
-                self._release(self._held[holder], holder)
+                port = self._held[holder]
+                self._leases[port].used = True  # nobody knows what became of it
+                self._release(port, holder)
 
 
 def write_ports(ports: Iterable[int]) -> str:

@@ -2,7 +2,9 @@
 
 Pure. The status is written first and the pod goes in the pass after it, so whoever restarts in between finds out from
 the status alone that no pod is missing. Awake again makes: a session that has not ended, an edited spec, a class whose
-cameras are not to rest. A status that was lost costs one start and another rest.
+cameras are not to rest. A camera that is refused meanwhile, its class being away, is still written down as one that
+rests: else all of a class would start at once when it comes again. A status that was lost costs one start and another
+rest.
 """
 
 from dataclasses import dataclass
@@ -48,7 +50,7 @@ def look(facts: CameraFacts, spec: CameraSpec, chosen: Generations, now: datetim
     # Somebody watches, or is about to.
     if facts.demand or any(watched(link) for link in facts.links.values()):
         return Rest(wait=patience)
-    if _told(facts.camera or {}):
+    if rested(facts.camera or {}):
         return Rest(resting=True, told=True)
     # Whoever does not answer has its own story, and a source that is being tried has none yet.
     if chosen.standing is None or not answers(chosen.standing, facts.links):
@@ -79,6 +81,21 @@ def without_pods(own: tuple[Obj, ...]) -> Generations:
     return Generations(None, superfluous=tuple(pod for pod in own if not pods.deleting(pod)))
 
 
+def refused(camera: Obj, stored: CameraStatus, found: CameraStatus, now: datetime) -> CameraStatus:
+    """The status of a camera that rested when it began to be refused: it also says what the next pass that may run it
+    has to know. `found` is what is true of it besides."""
+    findings = [
+        _AGENT_REFUSED.finding(ConditionType.AGENT_READY),
+        _NETWORK.finding(ConditionType.NETWORK_READY),
+        _kept(stored, ConditionType.SOURCE_READY),
+    ]
+    generation = int(camera["metadata"].get("generation") or 0)
+    merged = merge(verdicts.looked_at(stored.conditions), findings, generation, now.replace(microsecond=0))
+    kept = {condition.type: condition for condition in merged[: len(findings)]}
+    conditions = [kept.get(condition.type, condition) for condition in found.conditions]
+    return found.model_copy(update={"conditions": conditions, "network": stored.network})
+
+
 def status(camera: Obj, stored: CameraStatus, awake: CameraStatus, told: bool, now: datetime) -> CameraStatus:
     """The status of a camera that rests: what was found out about the source still holds."""
     base = stored if told else awake
@@ -106,6 +123,9 @@ def status(camera: Obj, stored: CameraStatus, awake: CameraStatus, told: bool, n
 
 
 _AGENT = verdicts.no(AgentReason.SCALED_TO_ZERO, "Nobody watches, so no agent runs; it starts with the next viewer.")
+_AGENT_REFUSED = verdicts.no(
+    AgentReason.SCALED_TO_ZERO, "No agent is made for a camera that is not accepted; before that nobody watched it."
+)
 _NETWORK = verdicts.unknown(NetworkReason.SCALED_TO_ZERO, "No agent runs that viewers could reach.")
 
 
@@ -122,7 +142,7 @@ def _kept(status: CameraStatus, type_: ConditionType) -> Finding:
     return Finding(type=type_, status=found.status, reason=found.reason, message=found.message)
 
 
-def _told(camera: Obj) -> bool:
+def rested(camera: Obj) -> bool:
     """Whether the status says of this very spec that the camera rests."""
     try:
         status = CameraStatus.model_validate(camera.get("status") or {})

@@ -213,7 +213,7 @@ def _agent_lost(case: _Case) -> _End | None:
         lost = _dead(case.held_by)
     else:
         had = case.stored.phase is not SessionPhase.REQUESTED
-        lost = had and not any(_may_hold(agent, case.stored) for agent in case.facts.agents)
+        lost = had and not any(_may_hold(agent, case) for agent in case.facts.agents)
     return _End(EndReason.AGENT_LOST, "The agent that had the session is gone.") if lost else None
 
 
@@ -222,12 +222,15 @@ def _dead(agent: AgentView) -> bool:
     return pods.failed(agent.pod) or (not agent.link.connected and pods.running_since(agent.pod) is None)
 
 
-def _may_hold(agent: AgentView, stored: StreamSessionStatus) -> bool:
-    """Whether an agent that is out of hearing may still have a session that was last heard of at those times."""
+def _may_hold(agent: AgentView, case: _Case) -> bool:
+    """Whether an agent that is out of hearing may still have a session that was last heard of at its stored times."""
     if agent.link.connected or pods.failed(agent.pod):
         return False
     since = pods.running_since(agent.pod)
-    heard = max(_moments(stored.timestamps), default=None)
+    # By its node's clock, which may be ahead; the pod's own age is the API server's word.
+    if since is not None and since > case.now:
+        since = pods.created_at(agent.pod) or case.now
+    heard = max(_moments(case.stored.timestamps), default=None)
     return since is not None and (heard is None or since <= heard)
 
 
@@ -254,7 +257,7 @@ def _connect_wait(case: _Case) -> float | None:
 def _unheard(case: _Case) -> bool:
     """Whether somebody may watch without our knowing: the agent was there before the session and is out of hearing, or
     it has not had the time to tell. Ended is final, so an operator that was away must not be hasty."""
-    return any(_may_hold(agent, case.stored) or agent.link.fresh(case.now) for agent in case.facts.agents)
+    return any(_may_hold(agent, case) or agent.link.fresh(case.now) for agent in case.facts.agents)
 
 
 def _expires_at(case: _Case) -> datetime:
