@@ -164,6 +164,14 @@ def test_viewers_keep_their_time_when_their_new_agent_has_to_go_too(
     assert len(chosen.hang_up) == ended
 
 
+async def begin_roll_out(here: World, *cameras: str) -> None:
+    """Cameras that run, and then another image, whose pods do not come up."""
+    for name in cameras:
+        await here.start_camera(name)
+    here.kubelet.hold = True
+    await here.cluster.merge_patch(CAMERA_CLASS, None, "default", IMAGE_2)
+
+
 async def watch(here: World, agent: FakeAgent, sid: str, camera: str = "gate") -> None:
     await here.add_session(sid, camera)
     agent.set_session(sid, SessionPhase.STREAMING)
@@ -340,10 +348,7 @@ def test_cameras_with_credentials_take_their_turn_too() -> None:
 def test_a_camera_whose_credentials_are_edited_need_not_wait_for_its_turn() -> None:
     async def main() -> None:
         async with world() as here:
-            for name in ("a", "b"):
-                await here.start_camera(name)
-            here.kubelet.hold = True
-            await here.cluster.merge_patch(CAMERA_CLASS, None, "default", IMAGE_2)
+            await begin_roll_out(here, "a", "b")
             await here.settled()
             waits = "a" if len(await here.pods("a")) == 1 else "b"
             edit = {"spec": {"source": {"rtsp": {"credentialsRef": {"name": "login"}}}}}
@@ -388,10 +393,7 @@ def test_a_roll_out_over_many_cameras_keeps_order_and_pace() -> None:
 def test_what_waits_says_so() -> None:
     async def main() -> None:
         async with world() as here:
-            for name in ("a", "b"):
-                await here.start_camera(name)
-            here.kubelet.hold = True
-            await here.cluster.merge_patch(CAMERA_CLASS, None, "default", IMAGE_2)
+            await begin_roll_out(here, "a", "b")
             await here.settled(10)
             assert "Another one is to take over. Pod camera-a-" in (await here.condition("AgentReady", "a"))[2]
             assert "takes over when the camera's turn comes" in (await here.condition("AgentReady", "b"))[2]

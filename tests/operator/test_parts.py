@@ -26,7 +26,7 @@ from sightline_operator.settings import OperatorSettings
 from sightline_operator.status import StatusWriter, plan
 from sightline_operator.sweep import Sweeper
 from tests.operator.samples import NOW, ago, camera_class
-from tests.operator.virtualtime import now, run, until
+from tests.operator.virtualtime import now, run, running, until
 from tests.operator.world import Recording, world
 
 
@@ -105,15 +105,13 @@ def test_the_reaper_deletes_when_it_is_time_and_only_what_it_saw() -> None:
         reaper.schedule(("default", "s-1"), "another uid", now() + timedelta(seconds=1))
         reaper.schedule(("default", "gone"), "x", now() + timedelta(seconds=1))
         reaper.forget(("default", "s-2"))
-        task = asyncio.ensure_future(reaper.run())
-        await asyncio.sleep(50)
-        left = (await recording.list(STREAM_SESSION, "default")).items
-        assert [obj["metadata"]["name"] for obj in left] == ["s-0", "s-1", "s-2"]
-        await asyncio.sleep(20)
-        assert reaper.deleted == 28
-        assert len(reaper) == 0
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        async with running(reaper.run()):
+            await asyncio.sleep(50)
+            left = (await recording.list(STREAM_SESSION, "default")).items
+            assert [obj["metadata"]["name"] for obj in left] == ["s-0", "s-1", "s-2"]
+            await asyncio.sleep(20)
+            assert reaper.deleted == 28
+            assert len(reaper) == 0
 
     run(main)
 
@@ -126,10 +124,8 @@ def test_the_reaper_tries_again_after_a_failure() -> None:
         recording.fail = lambda verb, kind, name: failures.pop() if failures else None
         reaper = Reaper(recording, now)
         reaper.schedule(("default", "s-0"), uid, now())
-        task = asyncio.ensure_future(reaper.run())
-        await until(lambda: reaper.deleted == 1, 30)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        async with running(reaper.run()):
+            await until(lambda: reaper.deleted == 1, 30)
 
     run(main)
 
@@ -140,15 +136,13 @@ def test_the_reaper_deletes_once_however_late_the_watch_is() -> None:
         (uid,) = await _sessions(recording._inner, 1)
         reaper = Reaper(recording, now)
         ended = now()
-        task = asyncio.ensure_future(reaper.run())
-        for _ in range(3):  # looks at a session whose deletion has not been seen yet
-            reaper.schedule(("default", "s-0"), uid, ended)
-            await asyncio.sleep(1)
-        assert recording.count("delete", "StreamSession") == 1
-        reaper.forget(("default", "s-0"))
-        assert len(reaper) == 0
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        async with running(reaper.run()):
+            for _ in range(3):  # looks at a session whose deletion has not been seen yet
+                reaper.schedule(("default", "s-0"), uid, ended)
+                await asyncio.sleep(1)
+            assert recording.count("delete", "StreamSession") == 1
+            reaper.forget(("default", "s-0"))
+            assert len(reaper) == 0
 
     run(main)
 
@@ -173,13 +167,11 @@ def test_a_deletion_that_takes_long_holds_no_other_one_up() -> None:
         reaper = Reaper(Slow(), now)
         for number, uid in enumerate(uids):
             reaper.schedule(("default", f"s-{number}"), uid, now())
-        task = asyncio.ensure_future(reaper.run())
-        await until(lambda: reaper.deleted == count - 1, 30)
-        assert most == AT_A_TIME
-        answer.set()
-        await until(lambda: reaper.deleted == count, 30)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        async with running(reaper.run()):
+            await until(lambda: reaper.deleted == count - 1, 30)
+            assert most == AT_A_TIME
+            answer.set()
+            await until(lambda: reaper.deleted == count, 30)
 
     run(main)
 
@@ -192,15 +184,13 @@ def test_a_session_whose_deletion_was_refused_is_left_to_its_next_look() -> None
         recording.fail = lambda verb, kind, name: refusals.pop() if refusals else None
         reaper = Reaper(recording, now)
         ended = now()
-        task = asyncio.ensure_future(reaper.run())
-        reaper.schedule(("default", "s-0"), uid, ended)
-        await asyncio.sleep(1)
-        assert reaper.deleted == 0
-        reaper.schedule(("default", "s-0"), uid, ended)
-        await asyncio.sleep(1)
-        assert reaper.deleted == 1
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        async with running(reaper.run()):
+            reaper.schedule(("default", "s-0"), uid, ended)
+            await asyncio.sleep(1)
+            assert reaper.deleted == 0
+            reaper.schedule(("default", "s-0"), uid, ended)
+            await asyncio.sleep(1)
+            assert reaper.deleted == 1
 
     run(main)
 
@@ -211,20 +201,18 @@ def test_the_sweep_finds_what_no_event_told() -> None:
             await here.start_camera()
             cache = Cache(KINDS)
             sweeper = Sweeper(here.cluster, cache, interval=60.0, rng=lambda: 0.5)
-            task = asyncio.ensure_future(sweeper.run())
-            await until(cache.synced)
-            assert len(cache.list(POD)) == 1
-            # At once, so that kopf's own first LIST would not have had it either.
-            await here.cluster.delete(CAMERA, "default", "gate")
-            await asyncio.sleep(3)
-            assert cache.list(POD) == []
-            assert cache.get(CAMERA, "default", "gate") is None
-            assert sweeper.ghosts == 3
-            await here.add_camera("yard")
-            await asyncio.sleep(61)
-            assert cache.get(CAMERA, "default", "yard")
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            async with running(sweeper.run()):
+                await until(cache.synced)
+                assert len(cache.list(POD)) == 1
+                # At once, so that kopf's own first LIST would not have had it either.
+                await here.cluster.delete(CAMERA, "default", "gate")
+                await asyncio.sleep(3)
+                assert cache.list(POD) == []
+                assert cache.get(CAMERA, "default", "gate") is None
+                assert sweeper.ghosts == 3
+                await here.add_camera("yard")
+                await asyncio.sleep(61)
+                assert cache.get(CAMERA, "default", "yard")
 
     run(main)
 
@@ -244,11 +232,9 @@ def test_a_sweep_that_fails_comes_again() -> None:
         sweeper = Sweeper(Failing(clock=now), cache, ["default", "kube-system"], 60.0, lambda: 0.5)
         cache_of_two = Cache(KINDS, ["default", "kube-system"])
         sweeper._cache = cache_of_two
-        task = asyncio.ensure_future(sweeper.run())
-        await until(cache_of_two.synced, 30)
-        assert sweeper.failures == 3
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        async with running(sweeper.run()):
+            await until(cache_of_two.synced, 30)
+            assert sweeper.failures == 3
 
     run(main)
 

@@ -1,7 +1,8 @@
 """The virtual loop with a wall clock, and a way to wait for what comes about by itself."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -20,6 +21,17 @@ def now() -> datetime:
 def run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run `main` on virtual time."""
     return virtual_time.run(main())
+
+
+@asynccontextmanager
+async def running(work: Coroutine[Any, Any, object]) -> AsyncIterator[None]:
+    """Something that works without end, in a task that ends with the context."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float = 120.0) -> None:

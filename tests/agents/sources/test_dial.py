@@ -27,6 +27,11 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
         writer.close()
 
 
+async def hears_its_echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"hello")
+    assert await reader.read() == b"hello"
+
+
 async def why(host: str, port: int, *, encrypted: bool = False) -> str:
     with pytest.raises(SourceError) as caught:
         await dial(host, port, "the server", encrypted=encrypted)
@@ -37,8 +42,7 @@ async def why(host: str, port: int, *, encrypted: bool = False) -> str:
 async def test_a_connection() -> None:
     async with listening(echo) as port:
         reader, writer = await dial(HOST, port, "the server", encrypted=False)
-        writer.write(b"hello")
-        assert await reader.read() == b"hello"
+        await hears_its_echo(reader, writer)
         writer.close()
 
 
@@ -46,8 +50,7 @@ async def test_an_address_that_never_answers_does_not_keep_us_from_the_next(monk
     async with listening(echo) as port:
         with two_addresses(monkeypatch, port) as name:
             reader, writer = await dial(name, port, "the server", encrypted=False)
-        writer.write(b"hello")
-        assert await reader.read() == b"hello"
+        await hears_its_echo(reader, writer)
         writer.close()
 
 
@@ -101,8 +104,7 @@ async def test_who_has_hung_up_an_encrypted_connection_first(tmp_path: Path) -> 
     async with server:
         port = server.sockets[0].getsockname()[1]
         reader, writer = await asyncio.open_connection(HOST, port, ssl=outside)
-        writer.write(b"hello")
-        assert await reader.read() == b"hello"
+        await hears_its_echo(reader, writer)
         await writer.wait_closed()
         hang_up(writer.transport)
         hang_up(writer.transport)
