@@ -1,6 +1,7 @@
 """Work that falls due together is done together, and never late."""
 
 import asyncio
+import weakref
 
 import structlog
 from hypothesis import given
@@ -109,3 +110,14 @@ def test_one_that_fails_to_fail_takes_nobody_along() -> None:
         run(scenario())
     assert len(other.done) == 5
     assert [(line["log_level"], line["exc_info"]) for line in lines] == [("error", True)]
+
+
+def test_whoever_has_cancelled_is_let_go_at_once() -> None:
+    async def scenario() -> bool:
+        rounds, desk = Rounds(), Desk(1.0, 1)
+        turn, known = desk.start(rounds), weakref.ref(desk)
+        turn.cancel()
+        del desk, turn
+        return known() is None
+
+    assert run(scenario())

@@ -68,6 +68,7 @@ class Wire(asyncio.DatagramProtocol):
         self._transport: asyncio.DatagramTransport | None = None
         self._dtls: asyncio.Queue[bytes] = asyncio.Queue()
         self.reached, self.seen = asyncio.Event(), asyncio.Event()
+        self.association: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.DatagramTransport", transport)
@@ -77,11 +78,11 @@ class Wire(asyncio.DatagramProtocol):
         """An ICE check, which is also what keeps a viewer's consent alive."""
         username = f"{self._answer.ufrag}:abcd".encode()
         attributes = [(0x0006, username), (0x0024, bytes(4)), (0x802A, bytes(8)), (0x25, b"")]
-        self._send_now(build_request(os.urandom(12), attributes, self._answer.password.encode()))
+        self.send(build_request(os.urandom(12), attributes, self._answer.password.encode()))
 
     def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
         if data[:2] == b"\0\1":
-            self._send_now(build_response(parse_request(data), b"0123456789012345678901", ("127.0.0.1", 1)))
+            self.send(build_response(parse_request(data), b"0123456789012345678901", ("127.0.0.1", 1)))
         elif data[0] < 4:
             self.reached.set()
         elif 20 <= data[0] <= 63:
@@ -89,15 +90,14 @@ class Wire(asyncio.DatagramProtocol):
         elif data[0] >> 6 == 2 and data[1] & 0x7F == 96:
             self.seen.set()
 
-    def _send_now(self, data: bytes) -> None:
+    def send(self, data: bytes) -> None:
+        """To the agent, as long as the socket is there."""
         if self._transport is not None:
             self._transport.sendto(data)
 
-    async def _recv(self) -> bytes:
+    async def receive(self) -> bytes:
+        """The next datagram of the handshake."""
         return await self._dtls.get()
-
-    async def _send(self, data: bytes) -> None:
-        self._send_now(data)
 
     def close(self) -> None:
         """Give the socket back."""

@@ -23,22 +23,23 @@ class Turn:
     """Somebody's work."""
 
     def __init__(self, work: Work, failed: Callable[[Exception], None]) -> None:
-        self._work: Work | None = work
-        self._failed = failed
+        self._todo: tuple[Work, Callable[[Exception], None]] | None = (work, failed)
 
     def cancel(self) -> None:
-        """Do it no more. Idempotent."""
-        self._work = None
+        """Do it no more. Idempotent. Whoever it was for is let go at once: its round may be seconds away, and a viewer
+        that has left would be kept until then, with some 100 KB."""
+        self._todo = None
 
     def take(self) -> float | None:
         """Do it; when it is to be done again."""
-        if self._work is None:
+        if self._todo is None:
             return None
+        work, failed = self._todo
         try:
-            return self._work()
+            return work()
         except Exception as error:
             self.cancel()
-            self._failed(error)
+            failed(error)
             return None
 
 
