@@ -230,7 +230,11 @@ async def test_closing_ends_a_question_to_the_issuer() -> None:
             await world.app.state.door.chain.close()
             response = await asking
         assert (response.status_code, response.json()["code"]) == (503, "issuer-unavailable")
+        # Nor does a request that is still there when everything else has ended ask again.
         issuer.hangs.set()
+        world.time.move(jwks.REFRESH_SECONDS)
+        assert (await me(world, issuer.token(START))).status_code == 503
+        assert issuer.discoveries == 1
 
 
 async def test_an_issuer_that_was_never_reached_is_no_reason_to_sign_in_again() -> None:
@@ -301,6 +305,52 @@ async def test_a_flood_of_tokens_waits_in_a_queue_that_ends(world: World, monkey
     assert {response.headers["Retry-After"] for response in turned_away} == {"1"}
     assert {response.status_code for response in responses if response not in turned_away} == {401}
     assert world.metric("sightline_api_authentications_total", method="kubernetes", result="unavailable") == 4
+
+
+async def test_requests_with_one_token_share_its_review(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kubernetes, "MAX_SHARING", 30)
+    asked, go = 0, asyncio.Event()
+    review = world.cluster.review_token
+
+    async def slow(*arguments: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        await go.wait()
+        return await review(*arguments)
+
+    monkeypatch.setattr(world.cluster, "review_token", slow)
+    calls = [asyncio.create_task(me(world, ROBOT)) for _ in range(40)]
+    async with asyncio.timeout(10):
+        while sum(call.done() for call in calls) < 10:
+            await asyncio.sleep(0)
+    go.set()
+    statuses = [response.status_code for response in await asyncio.gather(*calls)]
+    assert (asked, statuses.count(200), statuses.count(503)) == (1, 30, 10)
+
+
+async def test_a_review_that_fails_fails_for_all_and_is_tried_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, go = 0, asyncio.Event()
+    review = world.cluster.review_token
+
+    async def away_once(*arguments: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            return await review(*arguments)
+        await go.wait()
+        raise UnavailableError("away", 3)
+
+    monkeypatch.setattr(world.cluster, "review_token", away_once)
+    calls = [asyncio.create_task(me(world, ROBOT)) for _ in range(3)]
+    async with asyncio.timeout(10):
+        while world.metric("sightline_api_requests_in_progress") < 3 or not asked:
+            await asyncio.sleep(0)
+    go.set()
+    assert [response.status_code for response in await asyncio.gather(*calls)] == [503] * 3
+    assert (await me(world, ROBOT)).status_code == 200
+    assert asked == 2
 
 
 async def test_an_expired_kubernetes_token_is_not_even_asked_about(world: World) -> None:

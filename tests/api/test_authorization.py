@@ -1,5 +1,6 @@
 """Who may do what: a table of grants and RBAC against actions."""
 
+import asyncio
 import itertools
 from datetime import timedelta
 
@@ -99,6 +100,28 @@ async def test_answers_are_kept_15_seconds_and_refusals_2() -> None:
         time.move(0.2)
         await made.decide(ANN, action, Target("default", "front"))
         assert len(asked) == 2
+
+
+async def test_who_asks_the_same_at_the_same_moment_asks_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster, asked, go = MemoryCluster(), 0, asyncio.Event()
+
+    async def slow(_: AccessQuery) -> bool:
+        nonlocal asked
+        asked += 1
+        await go.wait()
+        return True
+
+    monkeypatch.setattr(cluster, "review_access", slow)
+    time = Time()
+    made = Authorizer(cluster, time.now, time.monotonic, Metrics())
+    names = ("front", "front", "front", "back")
+    deciding = [asyncio.create_task(made.decide(ANN, A.VIEW, Target("default", name))) for name in names]
+    async with asyncio.timeout(10):
+        while asked < 2:
+            await asyncio.sleep(0)
+    go.set()
+    assert all(verdict.allowed for verdict in await asyncio.gather(*deciding))
+    assert asked == 2
 
 
 async def test_answers_are_not_mixed_up() -> None:

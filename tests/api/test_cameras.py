@@ -7,12 +7,9 @@ import pytest
 from sightline_api.authorize import LISTS_DENIED_SECONDS
 from sightline_kube.errors import NotFoundError, UnavailableError
 from sightline_kube.kinds import CAMERA
-from tests.api.world import ADMIN, STRANGER, VIEWER, World, camera, condition
+from tests.api.world import ADMIN, CAMERAS, FRONT, MERGE, STRANGER, VIEWER, World, camera, condition
 
-CAMERAS = "/v1/namespaces/default/cameras"
-FRONT = f"{CAMERAS}/front"
 RTSP = {"source": {"rtsp": {"url": "rtsp://camera.lan/stream"}}}
-MERGE = {"Content-Type": "application/merge-patch+json"}
 
 
 async def stored(world: World, name: str = "front") -> Any:

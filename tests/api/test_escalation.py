@@ -4,11 +4,9 @@ import pytest
 
 from sightline_api import escalation
 from sightline_model.camera import CameraSpec
-from tests.api.world import ADMIN, VIEWER, World, camera
+from tests.api.world import ADMIN, CAMERAS, FRONT, VIEWER, World, camera
 from tests.helpers.given_away import CASES, Case, Spec
 
-CAMERAS = "/v1/namespaces/default/cameras"
-FRONT = f"{CAMERAS}/front"
 ME = "admin"
 RBAC = {"view": (ME, "get", "cameras/view"), "publish": (ME, "create", "cameras/publish")}
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,11 +9,8 @@ import pytest
 import sightline_api.middleware as middleware
 from sightline_api.problems import CLIENT_CLOSED_REQUEST
 from sightline_kube.kinds import CAMERA, STREAM_SESSION
-from tests.api.world import ADMIN, OFFER, SDP, VIEWER, WHEP, World, camera, running_world
-
-CAMERAS = "/v1/namespaces/default/cameras"
-FRONT = f"{CAMERAS}/front"
-MERGE = {"Content-Type": "application/merge-patch+json"}
+from tests.api.world import ADMIN, CAMERAS, FRONT, MERGE, OFFER, SDP, VIEWER, WHEP, World
+from tests.helpers.asgi import http_scope
 
 
 async def half(world: World, method: str, path: str, headers: dict[str, str], then: Any) -> tuple[int, dict[str, Any]]:
@@ -28,17 +24,7 @@ async def half(world: World, method: str, path: str, headers: dict[str, str], th
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope = {
-        "type": "http",
-        "http_version": "1.1",
-        "method": method,
-        "scheme": "http",
-        "path": path,
-        "query_string": b"",
-        "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
-        "client": ("127.0.0.1", 50000),
-    }
-    await world.app(scope, receive, send)
+    await world.app(http_scope(method, path, headers), receive, send)
     text = b"".join(message.get("body", b"") for message in sent[1:])
     return sent[0]["status"], {**(json.loads(text) if text else {}), "headers": dict(sent[0]["headers"])}
 
@@ -143,27 +129,3 @@ async def test_a_host_that_people_have_is_taken(world: World, host: str) -> None
     response = await world.call("POST", WHEP, VIEWER, content=OFFER, headers={**SDP, "Host": host})
     assert response.status_code == 201
     assert response.headers["Location"].startswith(f"http://{host}/v1/")
-
-
-@pytest.mark.parametrize("with_page", [False, True])
-@pytest.mark.parametrize(
-    ("method", "path", "allowed"),
-    [
-        ("POST", FRONT, "DELETE, GET, PATCH, PUT"),
-        ("PUT", WHEP, "GET, HEAD, OPTIONS, POST"),
-        ("PUT", f"{WHEP}/s-x.y", "DELETE, GET, OPTIONS, PATCH"),
-        ("GET", CAMERAS, "POST"),
-        ("DELETE", "/v1/cameras/status", "GET"),
-        ("BREW", "/v1/me", "GET"),
-        ("POST", "/healthz", "GET"),
-    ],
-)
-async def test_what_else_may_be_done_is_told_in_full(
-    tmp_path: Path, with_page: bool, method: str, path: str, allowed: str
-) -> None:
-    (tmp_path / "index.html").write_text("<!doctype html><title>Sightline</title>")
-    async with running_world(web_root=tmp_path if with_page else None) as world:
-        await world.add(camera())
-        response = await world.call(method, path, ADMIN)
-        assert (response.status_code, response.json()["code"]) == (405, "method-not-allowed")
-        assert response.headers["Allow"] == allowed

@@ -124,7 +124,7 @@ async def test_it_takes_the_sessions_address_and_a_token(world: World) -> None:
     assert (await world.call("POST", layers, "", json={})).status_code == 401
     forged = layers.replace(".", ".x")
     assert (await world.call("GET", forged, VIEWER)).json()["code"] == "session-not-found"
-    assert (await world.call("OPTIONS", layers, "")).headers["Allow"] == "OPTIONS, GET, POST"
+    assert (await world.call("OPTIONS", layers, "")).headers["Allow"] == "GET, HEAD, OPTIONS, POST"
 
 
 async def test_a_session_that_is_made_for_a_quality(world: World) -> None:

@@ -8,9 +8,7 @@ from sightline_kube.errors import ForbiddenError
 from sightline_kube.kinds import CAMERA, STREAM_SESSION, Kind
 from sightline_model.base import API_VERSION
 from sightline_model.names import USER_LABEL
-from tests.api.world import ADMIN, VIEWER, World, camera, running_world
-
-PATTERN: Obj = {"source": {"testPattern": {}}}
+from tests.api.world import ADMIN, PATTERN, VIEWER, World, camera, running_world
 
 
 def session(name: str, namespace: str) -> Obj:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline_api import editing, paging, selectors
+from sightline_api import editing, escalation, paging, selectors
 from sightline_api.agent_proxy import base_url
 from sightline_api.problems import ProblemError, without_userinfo
 from sightline_api.quota import MAX_USERS, SessionQuota
@@ -118,7 +118,7 @@ def test_secrets_are_found_wherever_they_are_named() -> None:
         "profiles": [{"source": {"whep": {"tokenRef": {"name": "b"}}}}],
         "outputs": [{"rtmp": {"credentialsRef": {"name": "c"}}}],
     }
-    assert editing.secrets_of(spec) == {"a", "b", "c"}
+    assert escalation.secrets_of(spec) == {"a", "b", "c"}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,9 +15,10 @@ import structlog
 
 import sightline_api.__main__ as process
 from sightline_api import connections
+from sightline_api.metrics import Metrics
 from sightline_api.settings import Settings
 from sightline_kube.cache import Cache, Feed
-from sightline_kube.kinds import CAMERA
+from sightline_kube.kinds import CAMERA, STREAM_SESSION
 from sightline_kube.memory import MemoryCluster
 from sightline_model.tokens import Signer, generate_private_key_pem
 from tests.api.world import OFFER, SDP, VIEWER, WHEP, FakeAgent, camera, settings
@@ -27,6 +29,18 @@ def key_file(tmp_path: Path) -> Path:
     file = tmp_path / "key.pem"
     file.write_bytes(generate_private_key_pem())
     return file
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> MemoryCluster:
+    """What the process connects to."""
+    made = MemoryCluster()
+
+    async def connect() -> MemoryCluster:
+        return made
+
+    monkeypatch.setattr(process, "connect", connect)
+    return made
 
 
 class Started:
@@ -51,10 +65,10 @@ class Started:
 
 
 @asynccontextmanager
-async def served(started: Started, cluster: MemoryCluster) -> AsyncIterator[tuple[str, process.Server]]:
+async def served(started: Started, cluster: MemoryCluster, **more: Any) -> AsyncIterator[tuple[str, process.Server]]:
     cache = Cache([CAMERA])
     signer = Signer.from_pem(generate_private_key_pem())
-    http = process.server(settings(host="127.0.0.1", port=0), cluster, cache, signer)
+    http = process.server(settings(host="127.0.0.1", port=0, **more), cluster, cache, signer)
     async with Feed(cluster, cache, [CAMERA]):
         serving = asyncio.create_task(http.serve())
         url = await started.url()
@@ -65,12 +79,17 @@ async def served(started: Started, cluster: MemoryCluster) -> AsyncIterator[tupl
         await serving
 
 
+async def watched(cluster: MemoryCluster, agent: FakeAgent) -> None:
+    """Make a camera that this agent serves."""
+    created = await cluster.create(camera())
+    await cluster.replace_status({**created, "status": {"agent": {"address": agent.address, "port": agent.port}}})
+
+
 async def test_an_open_request_is_answered_before_the_process_stops(monkeypatch: pytest.MonkeyPatch) -> None:
     started, cluster = Started(monkeypatch), MemoryCluster()
     arrived, go = asyncio.Event(), asyncio.Event()
     async with FakeAgent().running() as agent:
-        created = await cluster.create(camera())
-        await cluster.replace_status({**created, "status": {"agent": {"address": agent.address, "port": agent.port}}})
+        await watched(cluster, agent)
 
         async def slow(_: Any) -> Any:
             arrived.set()
@@ -91,13 +110,39 @@ async def test_an_open_request_is_answered_before_the_process_stops(monkeypatch:
             assert "server" not in response.headers
 
 
+async def test_a_request_whose_time_is_over_is_sent_to_others(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    started, cluster = Started(monkeypatch), MemoryCluster()
+    arrived, never = asyncio.Event(), asyncio.Event()
+    async with FakeAgent().running() as agent:
+        await watched(cluster, agent)
+
+        async def parked(_: Any) -> Any:
+            arrived.set()
+            await never.wait()
+
+        agent.reply = parked
+        async with (
+            served(started, cluster, shutdown_grace=0) as (url, http),
+            httpx2.AsyncClient(base_url=url) as client,
+        ):
+            headers = {**SDP, "Authorization": f"Bearer {VIEWER}"}
+            offer = asyncio.create_task(client.post(WHEP, content=OFFER, headers=headers))
+            await arrived.wait()
+            http.stop()
+            response = await offer
+    assert (response.status_code, response.json()["code"]) == (503, "stopping")
+    assert response.headers["Retry-After"] == "1"
+    assert not [record for record in caplog.records if record.exc_info]
+    assert (await cluster.list(STREAM_SESSION)).items == []
+
+
 async def test_a_client_that_hangs_up_frees_the_agent(monkeypatch: pytest.MonkeyPatch) -> None:
     started, cluster = Started(monkeypatch), MemoryCluster()
     arrived, freed = asyncio.Event(), asyncio.Event()
     async with FakeAgent().running() as agent:
-        created = await cluster.create(camera())
-        status = {"agent": {"address": agent.address, "port": agent.port}}
-        await cluster.replace_status({**created, "status": status})
+        await watched(cluster, agent)
 
         async def parked(request: Any) -> Any:
             arrived.set()
@@ -139,13 +184,143 @@ async def test_a_connection_without_a_request_does_not_last(monkeypatch: pytest.
         writer.close()
 
 
+HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: door.test\r\n\r\n"
+
+
+class Visitor:
+    """A connection, byte by byte."""
+
+    def __init__(self, url: str) -> None:
+        self._port = int(url.rpartition(":")[2])
+
+    async def __aenter__(self) -> "Visitor":
+        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._writer.close()
+
+    async def ask(self) -> str:
+        """A whole request; the answer's head."""
+        self.send(HEALTHZ)
+        async with asyncio.timeout(4):
+            head = (await self._reader.readuntil(b"\r\n\r\n")).decode().lower()
+            await self._reader.readexactly(len(b'{"status":"ok"}'))
+        return head
+
+    def send(self, data: bytes) -> None:
+        self._writer.write(data)
+
+    async def end(self) -> bytes:
+        """What comes until the server ends the connection."""
+        async with asyncio.timeout(4):
+            return await self._reader.read()
+
+
+async def test_a_connection_rests_longer_than_any_proxy_lets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.2)
+    async with served(Started(monkeypatch), MemoryCluster()) as (url, http), Visitor(url) as visitor:
+        assert "connection: close" not in await visitor.ask()
+        (resting,) = http.server_state.connections
+        assert isinstance(resting, connections.Connection)
+        assert list(resting._state.resting) == [resting]
+        assert resting._deadline is None
+        assert resting.timeout_keep_alive_task is not None
+        assert resting.timeout_keep_alive_task.when() - asyncio.get_running_loop().time() > 610
+        await visitor.ask()
+        # A request that has begun does not rest.
+        visitor.send(HEALTHZ[:20])
+        assert await visitor.end() == b""
+        assert not resting._state.resting
+
+
+async def test_those_that_rested_longest_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "MAX_RESTING", 2)
+    async with (
+        served(Started(monkeypatch), MemoryCluster()) as (url, _),
+        Visitor(url) as first,
+        Visitor(url) as second,
+        Visitor(url) as third,
+    ):
+        for visitor in (first, second, first, third):
+            await visitor.ask()
+        assert await second.end() == b""
+        for visitor in (first, third):
+            await visitor.ask()
+        async with httpx2.AsyncClient(base_url=url) as client:
+            counted = (await client.get("/metrics")).text
+        assert "sightline_api_connections_made_room_total 1.0" in counted
+        assert "sightline_api_connections_resting 2.0" in counted
+
+
+async def test_who_does_not_read_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "STUCK_SECONDS", 0.2)
+    large = b"GET /openapi.json HTTP/1.1\r\nHost: door.test\r\n\r\n"
+    async with served(Started(monkeypatch), MemoryCluster()) as (url, http):
+        loop = asyncio.get_running_loop()
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.setblocking(False)
+            await loop.sock_connect(client, ("127.0.0.1", int(url.rpartition(":")[2])))
+            await loop.sock_sendall(client, large * 60)  # 10 MB: more than the system keeps for both ends
+            async with asyncio.timeout(8):
+                while http.server_state.total_requests == 0:
+                    await asyncio.sleep(0)
+                while http.server_state.connections or http.server_state.tasks:
+                    await asyncio.sleep(0)
+
+
+class Deaf(asyncio.Transport):
+    """A connection whose client has not read what was written before the end: that does not come."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.closing = False
+        self.aborted = asyncio.Event()
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def close(self) -> None:
+        self.closing = True
+
+    def abort(self) -> None:
+        self.aborted.set()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        pass
+
+
+@pytest.mark.parametrize("sent", [b"", HEALTHZ.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")])
+async def test_nor_for_the_end_of_a_connection_that_was_closed(monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.0 if not sent else 600.0)
+    monkeypatch.setattr(connections, "STUCK_SECONDS", 0.0)
+    config = process.server(
+        settings(), MemoryCluster(), Cache([CAMERA]), Signer.from_pem(generate_private_key_pem())
+    ).config
+    connection, transport = connections.Connection(config, connections.State(Metrics()), {}), Deaf()
+    connection.connection_made(transport)
+    if sent:
+        connection.data_received(sent)
+    await asyncio.wait_for(transport.aborted.wait(), 4)
+    assert transport.closing
+
+
+async def test_who_reads_is_given_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with served(Started(monkeypatch), MemoryCluster()) as (url, http), httpx2.AsyncClient(base_url=url) as client:
+        for _ in range(3):
+            assert (await client.get("/openapi.json")).json()["openapi"]
+        (resting,) = http.server_state.connections
+        assert isinstance(resting, connections.Connection)
+        assert resting._stuck is None
+
+
 async def test_a_request_that_is_worked_on_keeps_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "HEAD_SECONDS", 0.2)
     started, cluster = Started(monkeypatch), MemoryCluster()
     late = asyncio.Event()
     async with FakeAgent().running() as agent:
-        created = await cluster.create(camera())
-        await cluster.replace_status({**created, "status": {"agent": {"address": agent.address, "port": agent.port}}})
+        await watched(cluster, agent)
 
         async def slow(request: Any) -> Any:
             asyncio.get_running_loop().call_later(0.4, late.set)
@@ -159,16 +334,14 @@ async def test_a_request_that_is_worked_on_keeps_its_connection(monkeypatch: pyt
             assert response.status_code == 201
 
 
-async def test_a_signal_stops_it_in_order(monkeypatch: pytest.MonkeyPatch, key_file: Path) -> None:
-    started, cluster = Started(monkeypatch), MemoryCluster()
-
-    async def connect() -> MemoryCluster:
-        return cluster
-
-    monkeypatch.setattr(process, "connect", connect)
-    serving = asyncio.create_task(
-        process.serve(Settings(host="127.0.0.1", port=0, signing_key_file=key_file, previous_signing_key_file=key_file))
+async def test_a_signal_stops_it_in_order(
+    monkeypatch: pytest.MonkeyPatch, cluster: MemoryCluster, key_file: Path
+) -> None:
+    started = Started(monkeypatch)
+    chosen = Settings(
+        host="127.0.0.1", port=0, shutdown_delay=0, signing_key_file=key_file, previous_signing_key_file=key_file
     )
+    serving = asyncio.create_task(process.serve(chosen))
     url = await started.url()
     async with httpx2.AsyncClient(base_url=url) as client:
         assert (await client.get("/healthz")).status_code == 200
@@ -177,17 +350,46 @@ async def test_a_signal_stops_it_in_order(monkeypatch: pytest.MonkeyPatch, key_f
     assert cluster._closed
 
 
-async def test_it_ends_when_the_watch_does(monkeypatch: pytest.MonkeyPatch, key_file: Path) -> None:
-    started, cluster = Started(monkeypatch), MemoryCluster()
+async def test_it_goes_on_for_a_while_when_it_is_told_to_stop(
+    monkeypatch: pytest.MonkeyPatch, cluster: MemoryCluster, key_file: Path
+) -> None:
+    """Proxies send requests to a process that ends until they have heard of it."""
+    started = Started(monkeypatch)
+    serving = asyncio.create_task(
+        process.serve(Settings(host="127.0.0.1", port=0, signing_key_file=key_file, shutdown_delay=600))
+    )
+    url = await started.url()
+    left = asyncio.Event()
+    leave = process.Server.leave
 
-    async def connect() -> MemoryCluster:
-        return cluster
+    def told(server: process.Server) -> None:
+        leave(server)
+        left.set()
+
+    monkeypatch.setattr(process.Server, "leave", told)
+    async with Visitor(url) as before, Visitor(url) as after:
+        await before.ask()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await left.wait()
+        for visitor in (before, after):
+            assert "connection: close" in await visitor.ask()
+            assert await visitor.end() == b""
+        async with Visitor(url) as newcomer:
+            assert "connection: close" in await newcomer.ask()
+    assert not serving.done()
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert await serving == 0
+    assert cluster._closed
+
+
+@pytest.mark.usefixtures("cluster")
+async def test_it_ends_when_the_watch_does(monkeypatch: pytest.MonkeyPatch, key_file: Path) -> None:
+    started = Started(monkeypatch)
 
     async def broken(_: Feed) -> None:
         await started.event.wait()
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(process, "connect", connect)
     monkeypatch.setattr(Feed, "wait", broken)
     with structlog.testing.capture_logs() as lines:
         assert await process.serve(Settings(host="127.0.0.1", port=0, signing_key_file=key_file)) == 1

@@ -151,7 +151,7 @@ async def test_one_sees_ones_own_sessions_and_those_of_cameras_one_manages(world
         ({"role": "Publish"}, 422, "not-supported-yet"),
         ({"transport": "HLS"}, 422, "not-supported-yet"),
         ({"role": "Rule"}, 400, "invalid-request"),
-        ({"camera": "absent"}, 404, "camera-not-found"),
+        ({"camera": "absent"}, 403, "forbidden"),
         ({"camera": "starting"}, 503, "camera-not-ready"),
         ({"extra": 1}, 400, "invalid-request"),
     ],

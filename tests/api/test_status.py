@@ -84,7 +84,7 @@ async def test_rights(world: World) -> None:
     assert (await world.call("GET", STATUS.replace("front", "managed"), VIEWER)).status_code == 200
     refused = await world.call("GET", STATUS, STRANGER)
     assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
-    absent = await world.call("GET", STATUS.replace("front", "absent"))
+    absent = await world.call("GET", STATUS.replace("front", "absent"), ADMIN)
     assert (absent.status_code, absent.json()["code"]) == (404, "camera-not-found")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from sightline_api import agent_proxy
+from sightline_api import outbound
 from sightline_api.auth.caller import SessionRight
 from sightline_api.auth.stream import mint
 from sightline_kube.errors import NotFoundError, UnavailableError
@@ -32,6 +32,7 @@ from tests.api.world import (
     problem,
     running_world,
 )
+from tests.helpers.asgi import http_scope
 
 
 async def watch(world: World, token: str = VIEWER, **more: Any) -> Any:
@@ -119,7 +120,7 @@ async def test_a_preflight_needs_no_token_and_opens_what_players_need(world: Wor
     await world.add_running()
     answered = await watch(world, headers={"Origin": "https://page.test"})
     exposed = set(answered.headers["Access-Control-Expose-Headers"].split(", "))
-    assert {"Location", "ETag", "Link", "Accept-Post", "Retry-After"} <= exposed
+    assert {"Location", "ETag", "Link", "Accept-Post", "Retry-After", "X-Request-Id"} <= exposed
 
 
 async def test_ice_servers_are_told_one_by_one_to_those_who_may_watch() -> None:
@@ -212,14 +213,15 @@ async def test_a_missing_right_is_403_and_a_missing_camera_404(world: World) -> 
     refused = await watch(world, STRANGER)
     assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
     assert (await watch(world, ADMIN)).status_code == 201
-    absent = await world.call("POST", WHEP.replace("front", "absent"), content=OFFER, headers=SDP)
+    absent = await world.call("POST", WHEP.replace("front", "absent"), ADMIN, content=OFFER, headers=SDP)
     assert (absent.status_code, absent.json()["code"]) == (404, "camera-not-found")
-    assert world.metric("sightline_api_whep_total", outcome="forbidden") == 1
+    for outcome in ("forbidden", "camera-not-found", "created"):
+        assert world.metric("sightline_api_whep_total", outcome=outcome) == 1
 
 
 async def test_viewers_of_an_agent_that_hangs_leave_connections_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agent_proxy, "MAX_CONNECTIONS", 3)
-    monkeypatch.setattr(agent_proxy, "MAX_PER_AGENT", 2)
+    monkeypatch.setattr(outbound, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(outbound, "MAX_PER_HOST", 2)
     go = asyncio.Event()
 
     async def hangs(_: web.Request) -> web.Response:
@@ -410,23 +412,8 @@ async def test_a_viewer_who_leaves_while_waiting_ends_the_request_to_the_agent(w
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope = {
-        "type": "http",
-        "method": "POST",
-        "path": WHEP,
-        "raw_path": WHEP.encode(),
-        "root_path": "",
-        "query_string": b"",
-        "scheme": "http",
-        "server": ("door.test", 80),
-        "client": ("127.0.0.1", 1),
-        "headers": [
-            (b"host", b"door.test"),
-            (b"authorization", f"Bearer {VIEWER}".encode()),
-            (b"content-type", b"application/sdp"),
-        ],
-    }
-    await world.app(scope, receive, send)
+    headers = {"Host": "door.test", "Authorization": f"Bearer {VIEWER}", **SDP}
+    await world.app(http_scope("POST", WHEP, headers), receive, send)
     assert sent[0]["status"] == 499
     assert world.metric("sightline_api_whep_total", outcome="abandoned") == 1
     await world.app.state.door.recorder.idle()

@@ -29,7 +29,11 @@ ANSWER = "v=0\r\no=- 2 2 IN IP4 0.0.0.0\r\ns=-\r\na=candidate:1 1 udp 1 192.0.2.
 ADMIN, VIEWER, STRANGER = "admin-token", "viewer-token", "stranger-token"
 SDP = {"Content-Type": "application/sdp"}
 TRICKLE = {"Content-Type": "application/trickle-ice-sdpfrag"}
-WHEP = "/v1/namespaces/default/cameras/front/whep"
+MERGE = {"Content-Type": "application/merge-patch+json"}
+CAMERAS = "/v1/namespaces/default/cameras"
+FRONT = f"{CAMERAS}/front"
+WHEP = f"{FRONT}/whep"
+PATTERN: Obj = {"source": {"testPattern": {}}}
 
 
 class Time:

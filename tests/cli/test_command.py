@@ -1,5 +1,6 @@
 """What `sightline dev` says when it cannot start: one sentence and an exit status, no traceback."""
 
+import asyncio
 import errno
 import os
 import socket
@@ -59,3 +60,24 @@ def test_a_port_that_is_not_to_be_had(monkeypatch: pytest.MonkeyPatch, number: i
     monkeypatch.setattr(socket, "socket", Refusing)
     with pytest.raises(command.PortTakenError, match=words):
         command._listen(80)
+
+
+async def test_it_goes_on_until_it_is_told_to_stop_or_a_part_ends(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def rests() -> None:
+        await asyncio.Event().wait()
+
+    async def fails() -> None:
+        raise RuntimeError("a bug")
+
+    resting, failing = asyncio.create_task(rests()), asyncio.create_task(fails())
+    told = asyncio.Event()
+    told.set()
+    assert await command._until(told, [resting])
+    assert not await command._until(asyncio.Event(), [resting, failing])
+    resting.cancel()
+    ends = await asyncio.gather(resting, failing, return_exceptions=True)
+    assert command._complain(ends, tmp_path)
+    assert "a bug" in capsys.readouterr().err
+    assert not command._complain(ends[:1], tmp_path)

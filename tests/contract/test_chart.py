@@ -19,7 +19,6 @@ from helm_python.errors import HelmError
 from sightline_api.settings import Settings as ApiSettings
 from sightline_model import crd
 from sightline_model.cameraclass import CameraClassSpec
-from sightline_model.names import agent_labels, spare_labels
 from sightline_model.support import not_supported_yet
 from sightline_model.tokens import Signer
 from sightline_operator.settings import OperatorSettings
@@ -82,6 +81,8 @@ EVERYTHING: Obj = {
         "quota": {"ratePerSecond": 1.5, "burst": 2, "concurrent": 3},
         "dev": {"enabled": True, "staticUsers": [{"token": "0123456789", "user": "alice", "groups": ["g"]}]},
         "logFormat": "console",
+        "keepAliveSeconds": 90,
+        "shutdownDelaySeconds": 2,
         "shutdownGraceSeconds": 3,
         "service": {"type": "NodePort", "ipFamilyPolicy": "SingleStack", "port": 8080, "annotations": {"a": "b"}},
         "ingress": {
@@ -205,6 +206,13 @@ def test_long_running_pods_have_probes(chart: Chart) -> None:
         assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "http"}
         assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "http"}
         assert container["ports"] == [{"name": "http", "containerPort": 8080, "protocol": "TCP"}]
+
+
+def test_the_front_door_is_not_killed_while_it_ends_in_order(chart: Chart) -> None:
+    for delay, grace in ((0, 0), (5, 10), (60, 30)):
+        values = {"api": {"shutdownDelaySeconds": delay, "shutdownGraceSeconds": grace}}
+        spec = pick(render(chart, values), "Deployment", "sightline-api")["spec"]["template"]["spec"]
+        assert spec["terminationGracePeriodSeconds"] > delay + grace
 
 
 def test_images(chart: Chart) -> None:
@@ -420,17 +428,28 @@ class TestSpares:
         assert "sightline-spares" not in {obj["metadata"]["name"] for obj in render(chart)}
 
 
-class TestSeveralOperators:
-    @pytest.mark.parametrize(("values", "replicas"), [({}, 2), (EVERYTHING, 3), ({"operator": {"replicas": 1}}, 1)])
-    def test_replicas_and_what_keeps_them(self, chart: Chart, values: Obj, replicas: int) -> None:
+class TestReplicas:
+    @pytest.mark.parametrize(
+        ("values", "replicas"),
+        [
+            ({}, {"sightline-operator": 2, "sightline-api": 1}),
+            (EVERYTHING, {"sightline-operator": 3, "sightline-api": 3}),
+            ({"operator": {"replicas": 1}, "api": {"replicas": 2}}, {"sightline-operator": 1, "sightline-api": 2}),
+        ],
+    )
+    def test_they_are_kept_apart_and_leave_one_by_one(
+        self, chart: Chart, values: Obj, replicas: dict[str, int]
+    ) -> None:
         objects = render(chart, values)
-        spec = pick(objects, "Deployment", "sightline-operator")["spec"]
-        assert spec["replicas"] == replicas
-        assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
-        (spread,) = spec["template"]["spec"]["topologySpreadConstraints"]
-        assert spread["labelSelector"] == spec["selector"]
-        budgets = [obj["spec"] for obj in objects if obj["kind"] == "PodDisruptionBudget"]
-        assert budgets == ([{"maxUnavailable": 1, "selector": spec["selector"]}] if replicas > 1 else [])
+        budgets = {obj["metadata"]["name"]: obj["spec"] for obj in objects if obj["kind"] == "PodDisruptionBudget"}
+        assert budgets.keys() == {name for name, number in replicas.items() if number > 1}
+        for name, number in replicas.items():
+            spec = pick(objects, "Deployment", name)["spec"]
+            assert spec["replicas"] == number
+            assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+            (spread,) = spec["template"]["spec"]["topologySpreadConstraints"]
+            assert spread["labelSelector"] == spec["selector"]
+            assert number == 1 or budgets[name] == {"maxUnavailable": 1, "selector": spec["selector"]}
 
     @pytest.mark.parametrize("values", [{}, EVERYTHING])
     def test_the_lease_is_in_the_release_s_namespace_alone(self, chart: Chart, values: Obj) -> None:
@@ -447,53 +466,6 @@ class TestSeveralOperators:
             ("Role", NAMESPACE, ["create"], None),
             ("Role", NAMESPACE, ["get", "update"], [name]),
         ]
-
-
-class TestNetworkPolicies:
-    def policies(self, objects: list[Obj]) -> dict[tuple[str, str], Obj]:
-        return {
-            (obj["metadata"]["namespace"], obj["metadata"]["name"]): obj["spec"]
-            for obj in objects
-            if obj["kind"] == "NetworkPolicy"
-        }
-
-    def test_operator_and_agents_are_closed_and_the_front_door_is_open(self, chart: Chart) -> None:
-        objects = render(chart, EVERYTHING)
-        found = self.policies(objects)
-        assert sorted(found) == [
-            ("doors", "sightline-agents"),
-            (NAMESPACE, "sightline-api"),
-            (NAMESPACE, "sightline-operator"),
-        ]
-        assert all(spec["policyTypes"] == ["Ingress"] for spec in found.values())
-        scraper, recorder = EVERYTHING["networkPolicies"]["metricsFrom"], EVERYTHING["networkPolicies"]["controlFrom"]
-        http = [{"port": "http", "protocol": "TCP"}]
-        assert found[NAMESPACE, "sightline-operator"]["ingress"] == [{"ports": http, "from": scraper}]
-        assert found[NAMESPACE, "sightline-api"]["ingress"] == [{"ports": http}]
-        media, control = found["doors", "sightline-agents"]["ingress"]
-        assert media == {"ports": [{"protocol": "UDP"}]}
-        *ours, last, but_one = control["from"]
-        assert [last, but_one] == [*scraper, *recorder]
-        for peer, component in zip(ours, ("operator", "api"), strict=True):
-            pods = pick(objects, "Deployment", f"sightline-{component}")["spec"]["template"]["metadata"]["labels"]
-            assert peer["podSelector"]["matchLabels"].items() <= pods.items()
-            assert peer["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": NAMESPACE}
-
-    def test_by_default_nothing_reaches_the_operator(self, chart: Chart) -> None:
-        assert "ingress" not in self.policies(render(chart))[NAMESPACE, "sightline-operator"]
-
-    def test_agents_are_found_by_their_labels(self, chart: Chart) -> None:
-        spec = self.policies(render(chart, {"watchNamespaces": ["gates"]}))["gates", "sightline-agents"]
-        wanted = spec["podSelector"]["matchLabels"].items()
-        assert wanted <= agent_labels("front", "default").items()
-        assert wanted <= spare_labels("default").items()
-
-    def test_may_be_left_out(self, chart: Chart) -> None:
-        assert self.policies(render(chart, {"networkPolicies": {"enabled": False}})) == {}
-
-    def test_scraping_needs_somebody_who_may(self, chart: Chart) -> None:
-        with pytest.raises(HelmError, match=r"networkPolicies\.metricsFrom"):
-            render(chart, {"metrics": {"podMonitor": {"enabled": True}}})
 
 
 class TestValues:
@@ -544,3 +516,10 @@ class TestValues:
         assert "WARNING" not in notes({})
         assert "The page: https://cameras.example.org" in notes(EVERYTHING)
         assert "WARNING: api.dev.enabled" in notes(EVERYTHING)
+        assert "networkPolicies.agentNamespaces={default}" in notes({})
+        closed: list[Obj] = [
+            EVERYTHING,
+            {"networkPolicies": {"agentNamespaces": ["doors"]}},
+            {"networkPolicies": {"enabled": False}},
+        ]
+        assert not any("agentNamespaces" in notes(values) for values in closed)

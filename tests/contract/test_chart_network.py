@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 
 import pytest
 from helm_python import Chart
+from helm_python.errors import HelmError
 
 from sightline_kube.cluster import Obj
-from sightline_model.names import agent_labels
+from sightline_model.names import agent_labels, spare_labels
+from tests.contract.test_chart import EVERYTHING
 from tests.helpers.chart import CHART, NAMESPACE, pick, render
 
 NAME_LABEL = "kubernetes.io/metadata.name"
@@ -40,9 +42,14 @@ AGENT = End("doors", agent_labels("front", "default"))
 
 
 @pytest.fixture(scope="module")
-def objects() -> Iterator[list[Obj]]:
-    with Chart.load(CHART) as chart:
-        yield render(chart, VALUES)
+def chart() -> Iterator[Chart]:
+    with Chart.load(CHART) as loaded:
+        yield loaded
+
+
+@pytest.fixture(scope="module")
+def objects(chart: Chart) -> list[Obj]:
+    return render(chart, VALUES)
 
 
 def program(objects: list[Obj], name: str) -> End:
@@ -134,3 +141,50 @@ def test_ports_are_named_as_the_pods_name_them(objects: list[Obj]) -> None:
 
 def test_the_front_door_s_service_has_both_families_where_the_cluster_has(objects: list[Obj]) -> None:
     assert pick(objects, "Service", "sightline-api")["spec"]["ipFamilyPolicy"] == "PreferDualStack"
+
+
+class TestNetworkPolicies:
+    def policies(self, objects: list[Obj]) -> dict[tuple[str, str], Obj]:
+        return {
+            (obj["metadata"]["namespace"], obj["metadata"]["name"]): obj["spec"]
+            for obj in objects
+            if obj["kind"] == "NetworkPolicy"
+        }
+
+    def test_operator_and_agents_are_closed_and_the_front_door_is_open(self, chart: Chart) -> None:
+        objects = render(chart, EVERYTHING)
+        found = self.policies(objects)
+        assert sorted(found) == [
+            ("doors", "sightline-agents"),
+            (NAMESPACE, "sightline-api"),
+            (NAMESPACE, "sightline-operator"),
+        ]
+        assert all(spec["policyTypes"] == ["Ingress"] for spec in found.values())
+        scraper, recorder = EVERYTHING["networkPolicies"]["metricsFrom"], EVERYTHING["networkPolicies"]["controlFrom"]
+        http = [{"port": "http", "protocol": "TCP"}]
+        assert found[NAMESPACE, "sightline-operator"]["ingress"] == [{"ports": http, "from": scraper}]
+        assert found[NAMESPACE, "sightline-api"]["ingress"] == [{"ports": http}]
+        media, control = found["doors", "sightline-agents"]["ingress"]
+        assert media == {"ports": [{"protocol": "UDP"}]}
+        *ours, last, but_one = control["from"]
+        assert [last, but_one] == [*scraper, *recorder]
+        for peer, component in zip(ours, ("operator", "api"), strict=True):
+            pods = pick(objects, "Deployment", f"sightline-{component}")["spec"]["template"]["metadata"]["labels"]
+            assert peer["podSelector"]["matchLabels"].items() <= pods.items()
+            assert peer["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": NAMESPACE}
+
+    def test_by_default_nothing_reaches_the_operator(self, chart: Chart) -> None:
+        assert "ingress" not in self.policies(render(chart))[NAMESPACE, "sightline-operator"]
+
+    def test_agents_are_found_by_their_labels(self, chart: Chart) -> None:
+        spec = self.policies(render(chart, {"watchNamespaces": ["gates"]}))["gates", "sightline-agents"]
+        wanted = spec["podSelector"]["matchLabels"].items()
+        assert wanted <= agent_labels("front", "default").items()
+        assert wanted <= spare_labels("default").items()
+
+    def test_may_be_left_out(self, chart: Chart) -> None:
+        assert self.policies(render(chart, {"networkPolicies": {"enabled": False}})) == {}
+
+    def test_scraping_needs_somebody_who_may(self, chart: Chart) -> None:
+        with pytest.raises(HelmError, match=r"networkPolicies\.metricsFrom"):
+            render(chart, {"metrics": {"podMonitor": {"enabled": True}}})

@@ -1,11 +1,16 @@
 """Who may what under the chart: the programs' rights, and the policies at admission."""
 
+import re
 from collections.abc import Iterator
+from typing import get_args
 
 import pytest
+from annotated_types import MaxLen
 from helm_python import Chart
 from helm_python.errors import HelmError
+from pydantic import BaseModel
 
+from sightline_model.camera import CameraSpec, SecretReference
 from tests.contract.test_chart import EVERYTHING
 from tests.helpers.chart import CHART, Obj, pick, render
 
@@ -77,6 +82,21 @@ class TestRights:
             assert ("rbac.authorization.k8s.io/aggregate-to-view" in labels) is expected
 
 
+def references(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[str]:
+    """Where a Secret may be named in what the model describes: the fields on the way, by their names in JSON."""
+    for name, field in model.model_fields.items():
+        below = (*path, field.alias or name)
+        kinds = [kind for kind in models(field.annotation) if issubclass(kind, BaseModel)]
+        for kind in kinds:
+            yield from [".".join(below)] if kind is SecretReference else references(kind, below)
+
+
+def models(annotation: object) -> list[type]:
+    """The classes of which an annotation is made."""
+    parts = get_args(annotation)
+    return [kind for part in parts for kind in models(part)] or ([annotation] if isinstance(annotation, type) else [])
+
+
 class TestAdmission:
     def bindings(self, objects: list[Obj]) -> dict[str, Obj]:
         kind = "ValidatingAdmissionPolicyBinding"
@@ -86,6 +106,22 @@ class TestAdmission:
         assert sorted(self.bindings(render(chart))) == ["sightline-cameras", "sightline-operator", "sightline-sessions"]
         without = render(chart, {"admissionPolicy": {"enabled": False}})
         assert sorted(self.bindings(without)) == ["sightline-operator"]
+
+    def test_every_secret_that_a_camera_may_name_is_asked_about(self, chart: Chart) -> None:
+        """A new source with credentials must not be a way around the policy."""
+        spec = pick(render(chart), "ValidatingAdmissionPolicy", "sightline-cameras")["spec"]
+        (secrets,) = [variable["expression"] for variable in spec["variables"] if variable["name"] == "secrets"]
+        asked = {path.replace("?", "") for path in re.findall(r"s\.\?([\w.?]+)\.\?name", secrets)}
+        places = re.compile(r"^(source|profiles\.source|outputs)\.")
+        assert {places.sub("", path) for path in references(CameraSpec)} == asked
+        questions = [each for each in spec["validations"] if "variables.secrets[" in each["expression"]]
+        (profiles, outputs) = [
+            note.max_length
+            for name in ("profiles", "outputs")
+            for note in CameraSpec.model_fields[name].metadata
+            if isinstance(note, MaxLen)
+        ]
+        assert len(questions) == 1 + profiles + outputs
 
     def test_they_hold_where_the_release_s_front_door_is(self, chart: Chart) -> None:
         for values, expected in (({}, None), (EVERYTHING, ["doors", "gates"])):

@@ -79,28 +79,25 @@ export class Api {
     return this.#json<Me>("v1/me");
   }
 
-  /** All cameras the caller may see, page after page, up to 1000. */
+  /** All cameras the caller may see, up to 1000. */
   async cameras(filter: CameraFilter = {}): Promise<CameraList> {
     const items: CameraSummary[] = [];
-    let next: string | null | undefined;
-    for (let page = 0; page < MAX_PAGES; page++) {
-      const query = new URLSearchParams({ limit: String(PAGE_SIZE) });
-      if (filter.q) query.set("q", filter.q);
-      if (filter.live) query.set("live", "true");
-      if (next) query.set("continue", next);
-      const answer = await this.#json<Page<CameraSummary>>(`v1/cameras?${query}`);
-      items.push(...answer.items);
-      next = answer.continue;
-      if (!next) return { items, complete: true };
+    const query = { ...(filter.q ? { q: filter.q } : {}), ...(filter.live ? { live: "true" } : {}) };
+    for await (const page of this.#pages(query)) {
+      items.push(...page.items);
+      if (!page.continue) return { items, complete: true };
     }
     return { items, complete: false };
   }
 
   /** One camera as the wall sees it, or null when the caller does not see it. */
   async camera({ namespace, name }: { namespace: string; name: string }): Promise<CameraSummary | null> {
-    const query = new URLSearchParams({ namespace, q: name, limit: String(PAGE_SIZE) });
-    const { items } = await this.#json<Page<CameraSummary>>(`v1/cameras?${query}`);
-    return items.find((camera) => camera.namespace === namespace && camera.name === name) ?? null;
+    // Others have its name within theirs, or in their titles.
+    for await (const { items } of this.#pages({ namespace, q: name })) {
+      const found = items.find((camera) => camera.namespace === namespace && camera.name === name);
+      if (found !== undefined) return found;
+    }
+    return null;
   }
 
   /** What a peer connection with this camera needs: STUN and TURN servers, and whether it must go through them. */
@@ -108,6 +105,17 @@ export class Api {
     const query = new URLSearchParams({ namespace, camera: name });
     const answer = await this.#json<Partial<IceConfig>>(`v1/webrtc/config?${query}`);
     return { iceServers: answer.iceServers ?? [], iceTransportPolicy: answer.iceTransportPolicy ?? "all" };
+  }
+
+  /** Page after page of a list of cameras, MAX_PAGES at most. */
+  async *#pages(filter: Readonly<Record<string, string>>): AsyncGenerator<Page<CameraSummary>> {
+    const query = new URLSearchParams({ limit: String(PAGE_SIZE), ...filter });
+    for (let page = 0; page < MAX_PAGES; page++) {
+      const answer = await this.#json<Page<CameraSummary>>(`v1/cameras?${query}`);
+      yield answer;
+      if (!answer.continue) return;
+      query.set("continue", answer.continue);
+    }
   }
 
   async #json<T>(path: string): Promise<T> {

@@ -37,29 +37,31 @@ export interface IceConfig {
   readonly iceTransportPolicy: RTCIceTransportPolicy;
 }
 
-/** Keeps an answer for a while, so that a player that tries again asks once; a failed question is not kept. */
+/**
+ * Keeps answers for a while, so that a player that tries again asks once; a failed question is not kept. How to ask
+ * comes with each question: one that stays would keep the player that came first, and its token, for good.
+ */
 export class IceConfigCache {
-  readonly #load: () => Promise<IceConfig>;
   readonly #now: () => number;
   readonly #keepMs: number;
-  #asked: { at: number; answer: Promise<IceConfig> } | null = null;
+  readonly #asked = new Map<string, { readonly at: number; readonly answer: Promise<IceConfig> }>();
 
-  constructor(load: () => Promise<IceConfig>, now: () => number, keepMs = 60_000) {
-    this.#load = load;
+  constructor(now: () => number, keepMs = 60_000) {
     this.#now = now;
     this.#keepMs = keepMs;
   }
 
   /** Never rejects: without ICE servers many paths still work, and the offer that follows tells what is wrong. */
-  get(): Promise<IceConfig> {
+  get(endpoint: string, load: () => Promise<IceConfig>): Promise<IceConfig> {
     const at = this.#now();
-    if (this.#asked === null || at - this.#asked.at >= this.#keepMs) {
-      const answer = this.#load().catch(() => {
-        this.#asked = null;
-        return NO_ICE_SERVERS;
-      });
-      this.#asked = { at, answer };
-    }
-    return this.#asked.answer;
+    for (const [known, asked] of this.#asked) if (at - asked.at >= this.#keepMs) this.#asked.delete(known);
+    const known = this.#asked.get(endpoint);
+    if (known !== undefined) return known.answer;
+    const answer = load().catch(() => {
+      if (this.#asked.get(endpoint)?.answer === answer) this.#asked.delete(endpoint);
+      return NO_ICE_SERVERS;
+    });
+    this.#asked.set(endpoint, { at, answer });
+    return answer;
   }
 }

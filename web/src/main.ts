@@ -76,7 +76,8 @@ function show(next: NonNullable<typeof view>): void {
 async function start(): Promise<void> {
   tokens.takeFromAddress();
   if (tokens.get() === null) return leave("");
-  main.replaceChildren(h("p", { className: "quiet starting", attrs: { role: "status" } }, "Signing in…"));
+  wall = null; // of whoever was signed in before
+  show({ element: h("p", { className: "quiet starting", attrs: { role: "status" } }, "Signing in…") });
   try {
     enter(await api.me());
   } catch (error) {
@@ -85,7 +86,8 @@ async function start(): Promise<void> {
     // The server is away, the token may be good: keep it and let the person decide when to try again.
     const again = h("button", { type: "button", className: "primary" }, "Try again");
     again.addEventListener("click", () => void start());
-    main.replaceChildren(h("div", { className: "empty", attrs: { role: "alert" } }, h("h2", {}, "Not signed in yet"), h("p", { className: "quiet" }, signInWords(error)), again));
+    const words = h("p", { className: "quiet" }, signInWords(error));
+    show({ element: h("div", { className: "empty", attrs: { role: "alert" } }, h("h2", {}, "Not signed in yet"), words, again) });
   }
 }
 

@@ -32,7 +32,7 @@ export interface StateDetail {
 }
 
 const browserFetch = (input: string, init?: RequestInit): Promise<Response> => fetch(input, init);
-const iceCaches = new Map<string, IceConfigCache>();
+const iceConfigs = new IceConfigCache(browserClock.now);
 
 export class SightlinePlayer extends HTMLElement {
   static readonly observedAttributes = ["namespace", "name", "base", "audio"];
@@ -176,21 +176,15 @@ export class SightlinePlayer extends HTMLElement {
     const endpoint = new URL(whepPath(camera.namespace, camera.name), base).href;
     const query = this.#quality === null ? "" : `?profile=${encodeURIComponent(this.#quality)}`;
     const token: TokenProvider = () => (this.tokenProvider ?? SightlinePlayer.tokenProvider)();
-    let cache = iceCaches.get(endpoint);
-    if (cache === undefined) {
-      const api = new Api({ base, token, fetch: browserFetch });
-      const load = () => api.iceConfig(camera).catch(() => discoverIceServers({ token, fetch: browserFetch }, endpoint));
-      cache = new IceConfigCache(load, browserClock.now);
-      iceCaches.set(endpoint, cache);
-    }
-    const known = cache;
+    const api = new Api({ base, token, fetch: browserFetch });
+    const ask = () => api.iceConfig(camera).catch(() => discoverIceServers({ token, fetch: browserFetch }, endpoint));
     this.#session = new WhepSession(
       {
         endpoint: endpoint + query,
         audio: this.hasAttribute("audio"),
         token,
         fetch: browserFetch,
-        ice: () => known.get(),
+        ice: () => iceConfigs.get(endpoint, ask),
         createPeer: (configuration) => new RTCPeerConnection(configuration),
         delay: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
       },

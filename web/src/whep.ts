@@ -55,6 +55,8 @@ const GATHER_MS = 500;
 const HOST_GATHER_MS = 20;
 /** The front door parks the request while a source or an agent starts, and a change of the quality too. */
 const POST_TIMEOUT_MS = 30_000;
+/** What is only told is not waited for, but holds one of the few connections that a browser has to a server. */
+const TELL_TIMEOUT_MS = 10_000;
 
 export class WhepSession {
   readonly #options: WhepOptions;
@@ -96,7 +98,7 @@ export class WhepSession {
     if (this.#over || this.#resource === null) return;
     const body = JSON.stringify(report);
     const init = { method: "POST", headers: { "Content-Type": "application/json" }, body };
-    request(this.#options, `${this.#resource}/report`, init).catch(() => {}); // a report more or less
+    this.#tell(`${this.#resource}/report`, init).catch(() => {}); // a report more or less
   }
 
   /** The qualities to choose from; null where there is one only, or nothing to ask yet. */
@@ -218,7 +220,7 @@ export class WhepSession {
     while (peer?.iceGatheringState === "gathering" && !this.#over) await this.#options.delay(GATHER_MS);
     if (this.#over || this.#resource === null || this.#late.length === 0) return;
     try {
-      await request(this.#options, this.#resource, {
+      await this.#tell(this.#resource, {
         method: "PATCH",
         headers: { "Content-Type": "application/trickle-ice-sdpfrag", "If-Match": this.#etag ?? "*" },
         body: sdpFragment(offer, this.#late),
@@ -226,6 +228,10 @@ export class WhepSession {
     } catch {
       // The connection tells whether the candidates were needed.
     }
+  }
+
+  #tell(url: string, init: RequestInit): Promise<Response> {
+    return request(this.#options, url, { ...init, signal: AbortSignal.timeout(TELL_TIMEOUT_MS) });
   }
 
   #lose(problem: Problem): void {
@@ -246,7 +252,7 @@ export class WhepSession {
     this.#resource = null;
     if (resource === null) return;
     try {
-      await request(this.#options, resource, { method: "DELETE", keepalive: true });
+      await this.#tell(resource, { method: "DELETE", keepalive: true });
     } catch {
       // Gone already, or out of reach: the agent notices a silent viewer by itself.
     }

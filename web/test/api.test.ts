@@ -50,6 +50,17 @@ test("one camera is found among its like, or null", async () => {
   assert.equal(await api.camera({ namespace: "b", name: "door" }), null);
 });
 
+test("one camera is found on a later page, too", async () => {
+  const like = Array.from({ length: 200 }, (_, n) => ({ namespace: "a", name: `a-door-${n}` }));
+  const { api, calls } = apiThat((url) =>
+    url.searchParams.has("continue")
+      ? Response.json({ items: [{ namespace: "a", name: "door" }], continue: "more" })
+      : Response.json({ items: like, continue: "next" }),
+  );
+  assert.equal((await api.camera({ namespace: "a", name: "door" }))?.name, "door");
+  assert.deepEqual(calls.map(({ url }) => url.search), ["?limit=200&namespace=a&q=door", "?limit=200&namespace=a&q=door&continue=next"]);
+});
+
 test("a refusal rejects with the server's problem and without the token", async () => {
   const { api } = apiThat(() => problemResponse(403, { code: "forbidden", title: "Not allowed", detail: "Needs View." }));
   await assert.rejects(api.me(), (error) => {

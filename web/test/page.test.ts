@@ -81,24 +81,26 @@ test("an endpoint that does not answer is not asked for its ICE servers without 
   assert.ok(given instanceof AbortSignal);
 });
 
-test("ICE servers are asked for once a minute; a failure is asked again", async () => {
+test("ICE servers are asked for once a minute and endpoint; a failure is asked again", async () => {
   let asked = 0;
   let now = 0;
   const stun: IceConfig = { iceServers: [{ urls: "stun:s" }], iceTransportPolicy: "all" };
-  const cache = new IceConfigCache(
-    () => {
-      asked++;
-      return asked === 1 ? Promise.reject(new Error("down")) : Promise.resolve(stun);
-    },
-    () => now,
-  );
-  assert.deepEqual(await cache.get(), { ...stun, iceServers: [] });
-  assert.deepEqual(await cache.get(), stun);
+  const cache = new IceConfigCache(() => now);
+  const load = () => {
+    asked++;
+    return asked === 1 ? Promise.reject(new Error("down")) : Promise.resolve(stun);
+  };
+  assert.deepEqual(await cache.get("a", load), { ...stun, iceServers: [] });
+  assert.deepEqual(await cache.get("a", load), stun);
   now = 59_999;
-  await cache.get();
+  await cache.get("a", load);
   assert.equal(asked, 2);
+  await cache.get("b", load);
+  assert.equal(asked, 3);
   now = 60_000;
-  await cache.get();
+  // Asked as whoever asks now does: the player that came first may be gone.
+  assert.deepEqual((await cache.get("a", () => Promise.resolve({ ...stun, iceServers: [] }))).iceServers, []);
+  await cache.get("b", load);
   assert.equal(asked, 3);
 });
 

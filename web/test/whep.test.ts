@@ -277,6 +277,23 @@ test("a browser without WebRTC is told so", async () => {
   assert.deepEqual(problems.map(({ code }) => code), ["webrtc-unavailable"]);
 });
 
+test("nothing that is asked may take for ever", async () => {
+  const { session, calls, delays, peer } = watch(() => created());
+  await settled();
+  delays.shift()?.();
+  await settled();
+  peer().candidate("candidate:2 1 udp 1 192.0.2.1 2 typ srflx");
+  peer().gathered();
+  delays.shift()?.();
+  await settled();
+  const reception = { freezes: 0, frozenSeconds: 0, framesDropped: 0, jitterBufferMs: 0, decoder: "" };
+  session.report({ ...reception, framesDecoded: 1, framesPerSecond: 25 });
+  session.close();
+  await settled();
+  assert.deepEqual(methods(calls), [`POST ${ENDPOINT}`, `PATCH ${RESOURCE}`, `POST ${RESOURCE}/report`, `DELETE ${RESOURCE}`]);
+  for (const { init } of calls) assert.ok(init.signal instanceof AbortSignal, init.method);
+});
+
 for (const [state, code] of [["disconnected", "connection-lost"], ["failed", "no-media-path"]] as const) {
   test(`a connection that is ${state} is lost, once`, async () => {
     const { events, problems, peer, calls } = await answered();

@@ -1,8 +1,9 @@
 """The front door as a process: `sightline-api`. Settings come from the environment (see `settings`).
 
-Stops in stages when told to: no new connections, open requests get `shutdown_grace` seconds, then the watch of the
-cameras and the connections to the API server are closed. If the watch ends by itself, that is a bug, and the process
-ends with it rather than serve what is no longer true.
+Stops in stages when told to: for `shutdown_delay` seconds each answer ends its connection, as proxies still send what
+comes; then there are no new connections, open requests get `shutdown_grace` seconds, and the watch of the cameras and
+the connections to the API server are closed. Told again, it leaves out the delay. If the watch ends by itself, that is
+a bug, and the process ends with it rather than serve what is no longer true.
 """
 
 import asyncio
@@ -13,14 +14,17 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import structlog
 import uvicorn
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sightline_api.app import create_app
-from sightline_api.connections import Connection
+from sightline_api.connections import Connection, State
+from sightline_api.metrics import Metrics
 from sightline_api.settings import Settings
 from sightline_kube.cache import Cache, Feed
 from sightline_kube.cluster import Cluster
@@ -69,10 +73,20 @@ def configure_logging(log_format: str) -> None:
 class Server(uvicorn.Server):
     """uvicorn, but whoever runs it handles the signals: uvicorn would end the process before we have closed."""
 
+    def __init__(self, config: uvicorn.Config, metrics: Metrics) -> None:
+        super().__init__(config)
+        self.server_state = State(metrics)
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Capture none."""
         yield
+
+    def leave(self) -> None:
+        """Go on, but have every answer end its connection: whoever comes again may come to another process."""
+        close = (b"connection", b"close")
+        self.config.encoded_headers = [*self.config.encoded_headers, close]
+        self.server_state.default_headers = [*self.server_state.default_headers, close]
 
     def stop(self) -> None:
         """Take no more connections, give open requests their time, then return from `serve`."""
@@ -83,8 +97,9 @@ def server(
     settings: Settings, cluster: Cluster, cache: Cache, signer: Signer, previous_signer: Signer | None = None
 ) -> Server:
     """An HTTP server for the front door that logs nothing of its own but trouble."""
+    app = create_app(settings, cluster, cache, signer, previous_signer=previous_signer)
     config = uvicorn.Config(
-        create_app(settings, cluster, cache, signer, previous_signer=previous_signer),
+        _ended_in_order(app),
         host=settings.host,
         port=settings.port,
         log_config=None,
@@ -94,10 +109,25 @@ def server(
         ws="none",
         proxy_headers=False,
         server_header=False,
+        timeout_keep_alive=settings.keep_alive,
         timeout_graceful_shutdown=settings.shutdown_grace,
         h11_max_incomplete_event_size=64 * 1024,
     )
-    return Server(config)
+    return Server(config, app.state.metrics)
+
+
+def _ended_in_order(app: ASGIApp) -> ASGIApp:
+    """A request that is cancelled, because its time is over, was answered (`middleware.Observe`): that is no error,
+    as which uvicorn would log it."""
+
+    async def run(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except asyncio.CancelledError:
+            if scope["type"] != "http":
+                raise
+
+    return run
 
 
 async def connect() -> Cluster:
@@ -125,11 +155,14 @@ async def serve(settings: Settings) -> int:
         cache = Cache([CAMERA], settings.namespaces or None)
         async with Feed(cluster, cache, [CAMERA], settings.namespaces or None) as feed:
             http = server(settings, cluster, cache, signer, previous_signer)
+            told = asyncio.Event()
             for number in (signal.SIGINT, signal.SIGTERM):
-                asyncio.get_running_loop().add_signal_handler(number, http.stop)
+                asyncio.get_running_loop().add_signal_handler(number, told.set)
             serving = asyncio.create_task(http.serve(), name="http")
             watching = asyncio.create_task(feed.wait(), name="feed")
-            await asyncio.wait({serving, watching}, return_when=asyncio.FIRST_COMPLETED)
+            if await _told(told, {serving, watching}):
+                http.leave()
+                await _told(told, {serving, watching}, settings.shutdown_delay)
             failed = watching.done()
             http.stop()
             await serving
@@ -140,6 +173,16 @@ async def serve(settings: Settings) -> int:
             return 1 if failed else 0
     finally:
         await cluster.close()
+
+
+async def _told(told: asyncio.Event, parts: set[asyncio.Task[Any]], seconds: float | None = None) -> bool:
+    """Whether it is told so, before one of the parts ends or so many seconds are over."""
+    told.clear()
+    telling = asyncio.create_task(told.wait())
+    await asyncio.wait({*parts, telling}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    telling.cancel()
+    await asyncio.gather(telling, return_exceptions=True)
+    return told.is_set()
 
 
 def main() -> None:

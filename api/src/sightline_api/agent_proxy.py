@@ -5,7 +5,6 @@ is passed on; what makes no sense to a viewer (no connection, our token refused,
 `agent-unavailable`, which tells a player to try again soon.
 """
 
-import asyncio
 import json
 import re
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ import structlog
 from pydantic import ValidationError
 from yarl import URL
 
+from sightline_api import outbound
 from sightline_api.problems import ProblemError, problem_error, without_userinfo
 from sightline_model.camera import AgentStatus
 from sightline_model.problems import Problem, ProblemCode
@@ -27,9 +27,6 @@ LAYER_RELATION = "urn:ietf:params:whep:ext:core:layer"
 MAX_BODY = 64 * 1024
 RETRY_SECONDS = 1
 CONTROL_TIMEOUT = 5.0
-MAX_CONNECTIONS = 4096
-MAX_PER_AGENT = 1024
-"""Viewers who wait for one camera hold a connection each; those of a camera that hangs leave some to all others."""
 
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.:-]{0,251}[A-Za-z0-9])?|::1")
 _OWN = frozenset({ProblemCode.UNAUTHENTICATED, ProblemCode.FORBIDDEN, ProblemCode.INTERNAL})
@@ -95,8 +92,9 @@ class AgentClient:
                 timeout=timeout,
                 allow_redirects=False,
             ) as response:
-                body = await _read(response.content)
-                return _answer(response, body)
+                return _answer(response, await outbound.read(response.content, MAX_BODY))
+        except outbound.TooLargeError as error:
+            raise unavailable("The camera's agent answered with too much.") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             _log.warning("agent does not answer", agent=str(base), error=type(error).__name__)
             raise unavailable("The camera's agent does not answer. Try again in a moment.") from error
@@ -139,22 +137,3 @@ def _refusal(response: aiohttp.ClientResponse, body: bytes) -> Problem:
 def _entity_tag(value: str) -> str:
     """A strong, quoted entity tag that can be sent on; empty if it is none."""
     return value if re.fullmatch(r'"[\x21\x23-\x7e]{1,256}"', value) else ""
-
-
-async def _read(content: aiohttp.StreamReader) -> bytes:
-    chunks = bytearray()
-    async for chunk in content.iter_any():
-        chunks += chunk
-        if len(chunks) > MAX_BODY:
-            raise unavailable("The camera's agent answered with too much.")
-    return bytes(chunks)
-
-
-def new_session() -> aiohttp.ClientSession:
-    """A pool for agents, or for issuers: no cookies, no proxies of the environment."""
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, limit_per_host=MAX_PER_AGENT, ttl_dns_cache=5),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        trust_env=False,
-        loop=asyncio.get_running_loop(),
-    )

@@ -8,7 +8,7 @@ import aiohttp
 from fastapi import FastAPI, Request, Response
 
 from sightline_api import problems
-from sightline_api.agent_proxy import AgentClient, new_session
+from sightline_api.agent_proxy import AgentClient
 from sightline_api.auth.chain import Authenticators, Chain
 from sightline_api.auth.jwks import KeySet, fetcher
 from sightline_api.auth.kubernetes import KubernetesAuthenticator
@@ -19,9 +19,11 @@ from sightline_api.authorize import Authorizer
 from sightline_api.cameras import Directory
 from sightline_api.clock import Clock
 from sightline_api.door import Door
+from sightline_api.methods import Methods
 from sightline_api.metrics import Metrics
 from sightline_api.middleware import BodyLimit, Cors, Gate, Observe, page_policy
 from sightline_api.openapi import describe_api
+from sightline_api.outbound import new_session
 from sightline_api.quota import SessionQuota
 from sightline_api.recorder import Recorder
 from sightline_api.routes import cameras, health, layers, me, offer, report, sessions, status, web, whep
@@ -71,7 +73,9 @@ def create_app(
     # The last one added is the outermost.
     app.add_middleware(Gate)
     app.add_middleware(BodyLimit)
+    app.add_middleware(Methods)
     app.add_middleware(Cors, origins=settings.cors_origins)
+    app.state.metrics = parts.metrics
     app.add_middleware(Observe, metrics=parts.metrics, page_policy=page_policy(settings.frame_ancestors))
     describe_api(app)
     page = web.page(settings.web_root)
@@ -122,7 +126,7 @@ class _Parts:
         authorizer = Authorizer(self.cluster, clock.now, clock.monotonic, self.metrics)
         quota = SessionQuota(settings.quota, clock.monotonic)
         agents = AgentClient(http, settings.agent_connect_timeout)
-        rules = Rules(authorizer, quota, settings.agent_timeout_margin)
+        rules = Rules(quota, settings.agent_timeout_margin)
         return Door(
             settings=settings,
             clock=clock,

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from sightline_api.auth.caller import Caller
+from sightline_api.flights import Flights
 from sightline_api.metrics import Metrics
 from sightline_api.problems import problem_error
 from sightline_api.ttl import TtlCache
@@ -69,7 +70,8 @@ NO_RULES = Access()
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is to be acted on: a camera with its rules, or all cameras of a namespace (no name)."""
+    """What is to be acted on: a camera with its rules, or without any where there is none, or all cameras of a
+    namespace (no name)."""
 
     namespace: str
     name: str = ""
@@ -90,6 +92,7 @@ class Authorizer:
         self._now = now
         self._metrics = metrics
         self._answers: TtlCache[tuple[Any, ...], bool] = TtlCache(CACHE_SIZE, monotonic)
+        self._questions: Flights[tuple[Any, ...], bool] = Flights()
 
     async def decide(self, caller: Caller, action: Action, target: Target) -> Verdict:
         """May `caller` do `action` to `target`? ClusterError where only Kubernetes could tell and does not answer."""
@@ -121,13 +124,19 @@ class Authorizer:
         """What Kubernetes says, or has said: a refusal for so long."""
         return caller.session is None and await self._review(caller, rule, target, denied_seconds)
 
-    async def require(self, caller: Caller, action: Action, target: Target) -> None:
-        """ProblemError 403 unless the right is there."""
-        verdict = await self.decide(caller, action, target)
-        if not verdict.allowed:
-            what = f"camera {target.name}" if target.name else "cameras"
-            detail = f"You may not {action} {what} in namespace {target.namespace}: {verdict.reason}."
-            raise problem_error(ProblemCode.FORBIDDEN, detail)
+    async def require(self, caller: Caller, action: Action, target: Target, *others: Action) -> None:
+        """ProblemError 403 unless the right is there, or that to one of the others."""
+        reasons = []
+        # Grants first: they count while Kubernetes cannot be asked, too.
+        for wanted in sorted((action, *others), key=lambda one: not self.granted(caller, one, target).allowed):
+            verdict = await self.decide(caller, wanted, target)
+            if verdict.allowed:
+                return
+            reasons.append(verdict.reason)
+        # The same words for a camera that is not there: whoever may not see it is not told.
+        what = f"camera {target.name}" if target.name else "cameras"
+        where = f"in namespace {target.namespace}" + (", should there be one" if target.name else "")
+        raise problem_error(ProblemCode.FORBIDDEN, f"You may not {action} {what} {where}: {reasons[0]}.")
 
     async def _review(self, caller: Caller, rule: Rule, target: Target, denied_seconds: float = DENIED_SECONDS) -> bool:
         user = caller.token_user()
@@ -145,6 +154,10 @@ class Authorizer:
             namespace=target.namespace,
             name=target.name,
         )
-        allowed = await self._cluster.review_access(query)
-        self._answers.put(key, allowed, ALLOWED_SECONDS if allowed else denied_seconds)
-        return allowed
+
+        async def ask() -> bool:
+            allowed = await self._cluster.review_access(query)
+            self._answers.put(key, allowed, ALLOWED_SECONDS if allowed else denied_seconds)
+            return allowed
+
+        return await self._questions.ask(key, ask)

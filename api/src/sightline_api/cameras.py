@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sightline_api.authorize import Target
-from sightline_api.problems import problem_error
+from sightline_api.problems import ProblemError, problem_error
 from sightline_kube.cache import Cache, Key
 from sightline_kube.cluster import EventType, Obj
 from sightline_kube.kinds import CAMERA
@@ -111,13 +111,17 @@ class Directory:
         """True once the cameras have been listed."""
         return self._cache.synced()
 
-    def get(self, namespace: str, name: str) -> CameraState:
-        """The camera; ProblemError 404."""
+    def find(self, namespace: str, name: str) -> CameraState | None:
+        """The camera, if there is one."""
         obj = self._cache.get(CAMERA, namespace, name)
-        if obj is None:
-            detail = f"There is no camera {name} in namespace {namespace}."
-            raise problem_error(ProblemCode.CAMERA_NOT_FOUND, detail)
-        return self._state(obj)
+        return self._state(obj) if obj is not None else None
+
+    def get(self, namespace: str, name: str) -> CameraState:
+        """The camera, for somebody who knew of it; ProblemError 404."""
+        found = self.find(namespace, name)
+        if found is None:
+            raise absent(namespace, name)
+        return found
 
     def all(self, namespace: str | None) -> list[CameraState]:
         """All cameras (of a namespace), by namespace and name."""
@@ -161,6 +165,11 @@ class Directory:
         for changed in self._waiting.pop((key.namespace, key.name), ()):
             if not changed.done():
                 changed.set_result(None)
+
+
+def absent(namespace: str, name: str) -> ProblemError:
+    """The answer where there is no such camera, for those who may know that (`Door.camera`)."""
+    return problem_error(ProblemCode.CAMERA_NOT_FOUND, f"There is no camera {name} in namespace {namespace}.")
 
 
 def page_key(state: CameraState) -> tuple[str, str]:

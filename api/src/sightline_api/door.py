@@ -8,8 +8,8 @@ from fastapi import Depends, Request
 
 from sightline_api.auth.caller import Caller
 from sightline_api.auth.chain import Chain
-from sightline_api.authorize import Authorizer
-from sightline_api.cameras import Directory
+from sightline_api.authorize import Action, Authorizer, Target
+from sightline_api.cameras import CameraState, Directory, absent
 from sightline_api.clock import Clock
 from sightline_api.metrics import Metrics
 from sightline_api.problems import problem_error
@@ -56,6 +56,38 @@ class Door:
     def serves(self, namespace: str) -> bool:
         """Whether cameras of a namespace are served here."""
         return not self.settings.namespaces or namespace in self.settings.namespaces
+
+    async def camera(self, caller: Caller, action: Action, namespace: str, name: str, *others: Action) -> CameraState:
+        """The camera, for somebody who may do `action`, or one of the others, to it.
+
+        Whoever may not gets the same answer where there is none, after the same questions, as from Kubernetes: else
+        names of cameras could be found out by trying.
+        """
+        found = self._served(namespace, name)
+        target = found.target if found is not None else Target(namespace, name)
+        await self.authorizer.require(caller, action, target, *others)
+        if found is None:
+            raise absent(namespace, name)
+        return found
+
+    async def watched(self, caller: Caller, namespace: str, name: str) -> CameraState:
+        """The camera, for somebody who may watch it: by right, or because the session token is for it."""
+        right = caller.session
+        if right is None:
+            return await self.camera(caller, Action.VIEW, namespace, name)
+        found = self._served(namespace, name)
+        own = (right.namespace, right.camera) == (namespace, name)
+        if not own or (found is not None and found.uid != right.uid):
+            raise problem_error(ProblemCode.FORBIDDEN, "The session token is for another camera.")
+        if found is None:
+            raise absent(namespace, name)
+        return found
+
+    def _served(self, namespace: str, name: str) -> CameraState | None:
+        """The camera, if there is one; for all cameras of a namespace that is not served there is but one answer."""
+        if not self.serves(namespace):
+            raise absent(namespace, name)
+        return self.cameras.find(namespace, name)
 
 
 def _door(request: Request) -> Door:

@@ -6,13 +6,18 @@ as the source that it replaces, and apply drops only the fields that its own man
 """
 
 import copy
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
+from sightline_api import escalation
+from sightline_api.auth.caller import Caller
+from sightline_api.authorize import Action, Authorizer, Target
+from sightline_api.cameras import CameraState, absent, parse
 from sightline_api.preconditions import Expected, changed
-from sightline_api.problems import ProblemError, field_errors, problem_error
+from sightline_api.problems import ProblemError, field_errors
 from sightline_api.schemas import CameraCreate, CameraReplace
 from sightline_api.views import FOREIGN_ANNOTATIONS, own_annotations
 from sightline_kube.cluster import Cluster, Obj, Preconditions
@@ -25,7 +30,7 @@ from sightline_model.problems import FieldError, Problem, ProblemCode
 ATTEMPTS = 4
 PATCHABLE = frozenset({"labels", "annotations", "spec", "resourceVersion"})
 
-Change = Callable[[Obj], Awaitable[None]]
+Change = Callable[[Obj], None]
 """Changes a copy of the current object in place; may refuse by raising."""
 
 
@@ -93,62 +98,57 @@ def merge(target: Any, patch: Any) -> Any:
     return result
 
 
-def secrets_of(value: Any) -> frozenset[str]:
-    """Names of the Secrets that a spec refers to."""
-    if isinstance(value, Mapping):
-        names: set[str] = set()
-        for key, item in value.items():
-            is_reference = key in {"credentialsRef", "tokenRef", "secretRef"} and isinstance(item, Mapping)
-            names |= {str(item.get("name"))} if is_reference else secrets_of(item)
-        return frozenset(names)
-    if isinstance(value, list):
-        return frozenset().union(*(secrets_of(item) for item in value))
-    return frozenset()
+@dataclass(frozen=True, slots=True)
+class Editor:
+    """Changes or deletes one camera for one caller, by what Kubernetes has, not by the cache."""
 
+    cluster: Cluster
+    authorizer: Authorizer
+    caller: Caller
+    namespace: str
+    name: str
 
-async def change(cluster: Cluster, namespace: str, name: str, expected: Expected, edit: Change) -> Obj:
-    """Carry out `edit` on the current object, if that is as it is expected."""
-    attempts = ATTEMPTS
-    while True:
-        attempts -= 1
-        current = await _current(cluster, namespace, name)
-        wanted = copy.deepcopy(current)
-        await edit(wanted)
+    async def change(self, expected: Expected, edit: Change) -> Obj:
+        """Carry out `edit`, if the caller may and the camera is as it is expected."""
+        attempts = ATTEMPTS
+        while True:
+            attempts -= 1
+            camera = await self._camera(Action.UPDATE)
+            wanted = copy.deepcopy(camera.obj)
+            edit(wanted)
+            before, after = camera.obj.get("spec") or {}, wanted.get("spec") or {}
+            await escalation.require(self.authorizer, self.caller, camera.target, before, after)
+            expected.require(camera.obj)
+            if wanted == camera.obj:
+                return wanted
+            try:
+                return await self.cluster.replace(wanted)
+            except ConflictError:
+                if attempts <= 0:
+                    raise
+
+    async def remove(self, expected: Expected) -> None:
+        """Delete the camera, if the caller may and it is as it is expected: the very one that was looked at."""
+        current = (await self._camera(Action.DELETE)).obj
         expected.require(current)
-        if wanted == current:
-            return current
+        version = current["metadata"]["resourceVersion"] if expected.asks else None
+        only = Preconditions(uid=current["metadata"]["uid"], resource_version=version)
         try:
-            return await cluster.replace(wanted)
+            await self.cluster.delete(CAMERA, self.namespace, self.name, preconditions=only)
+        except NotFoundError:
+            raise absent(self.namespace, self.name) from None
         except ConflictError:
-            if attempts <= 0:
-                raise
+            raise (changed() if expected.asks else absent(self.namespace, self.name)) from None
 
-
-async def remove(cluster: Cluster, namespace: str, name: str, expected: Expected, check: Change) -> None:
-    """Delete the object, if that is as it is expected and `check` lets it: the very one that was looked at."""
-    current = await _current(cluster, namespace, name)
-    await check(current)
-    expected.require(current)
-    metadata = current["metadata"]
-    only = Preconditions(uid=metadata["uid"], resource_version=metadata["resourceVersion"] if expected.asks else None)
-    try:
-        await cluster.delete(CAMERA, namespace, name, preconditions=only)
-    except NotFoundError:
-        raise absent(namespace, name) from None
-    except ConflictError:
-        raise (changed() if expected.asks else absent(namespace, name)) from None
-
-
-async def _current(cluster: Cluster, namespace: str, name: str) -> Obj:
-    try:
-        return await cluster.get(CAMERA, namespace, name)
-    except NotFoundError:
-        raise absent(namespace, name) from None
-
-
-def absent(namespace: str, name: str) -> ProblemError:
-    """The answer where there is no such camera."""
-    return problem_error(ProblemCode.CAMERA_NOT_FOUND, f"There is no camera {name} in namespace {namespace}.")
+    async def _camera(self, action: Action) -> CameraState:
+        """The camera, for somebody who may do that to it; who may not is not told whether there is one."""
+        try:
+            found = parse(await self.cluster.get(CAMERA, self.namespace, self.name))
+        except NotFoundError:
+            await self.authorizer.require(self.caller, action, Target(self.namespace, self.name))
+            raise absent(self.namespace, self.name) from None
+        await self.authorizer.require(self.caller, action, found.target)
+        return found
 
 
 def _set_annotations(current: Obj, wanted: Mapping[str, str]) -> None:

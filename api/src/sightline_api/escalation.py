@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sightline_api import editing
 from sightline_api.auth.caller import Caller
 from sightline_api.authorize import READ_SECRET, RULES, Action, Authorizer, Target
 from sightline_api.cameras import read_spec
@@ -43,8 +42,21 @@ def given(before: CameraSpec | None, after: CameraSpec) -> Given:
     roles = _new_roles(before, after)
     # A manager may change where the camera's Secrets are sent.
     known = [] if before is None or Role.MANAGE in roles else _places(before)
-    secrets = (editing.secrets_of(place.to_wire()) for place in _places(after) if place not in known)
+    secrets = (secrets_of(place.to_wire()) for place in _places(after) if place not in known)
     return Given(frozenset().union(*secrets), frozenset(action for role in roles for action in _STANDS_FOR[role]))
+
+
+def secrets_of(value: Any) -> frozenset[str]:
+    """Names of the Secrets that a spec refers to."""
+    if isinstance(value, Mapping):
+        names: set[str] = set()
+        for key, item in value.items():
+            is_reference = key in {"credentialsRef", "tokenRef", "secretRef"} and isinstance(item, Mapping)
+            names |= {str(item.get("name"))} if is_reference else secrets_of(item)
+        return frozenset(names)
+    if isinstance(value, list):
+        return frozenset().union(*(secrets_of(item) for item in value))
+    return frozenset()
 
 
 async def require(authorizer: Authorizer, caller: Caller, target: Target, old: Spec | None, new: Spec) -> None:
@@ -56,7 +68,7 @@ async def require(authorizer: Authorizer, caller: Caller, target: Target, old: S
     what = given(before, CameraSpec.model_validate(new))
     secrets, actions = what.secrets, what.actions
     if authorizer.granted(caller, Action.UPDATE, target).allowed:
-        named = frozenset[str]() if before is None else editing.secrets_of(before.to_wire())
+        named = frozenset[str]() if before is None else secrets_of(before.to_wire())
         secrets, actions = secrets - named, frozenset()
     for secret in sorted(secrets):
         if not await authorizer.by_rbac(caller, READ_SECRET, Target(target.namespace, secret)):

@@ -29,6 +29,14 @@ class Metrics:
         self.in_progress = Gauge(
             "sightline_api_requests_in_progress", "Requests that wait for their answer.", registry=r
         )
+        self.resting = Gauge(
+            "sightline_api_connections_resting", "Connections that rest between two requests.", registry=r
+        )
+        self.rest_ended = Counter(
+            "sightline_api_connections_made_room_total",
+            "Resting connections that were closed because too many rested.",
+            registry=r,
+        )
         self.authentications = Counter(
             "sightline_api_authentications_total",
             "Credentials looked at, by kind and result (accepted, rejected, unavailable).",

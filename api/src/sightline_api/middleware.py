@@ -1,4 +1,4 @@
-"""What surrounds every request, from the outside in: Observe, Cors, BodyLimit, Gate.
+"""What surrounds every request, from the outside in: Observe, Cors, Methods (`methods`), BodyLimit, Gate.
 
 Plain ASGI, because the handlers that wait for agents must see a client leave, which wrapping middlewares hide.
 """
@@ -29,7 +29,7 @@ BODY_SECONDS = 20.0
 """From the request's head to the end of its body: 256 KiB over 100 kbit/s."""
 ALLOWED_HEADERS = "Authorization, Content-Type, If-Match"
 ALLOWED_METHODS = "OPTIONS, GET, HEAD, POST, PUT, PATCH, DELETE"
-EXPOSED_HEADERS = "Location, ETag, Link, Accept-Patch, Accept-Post, Retry-After, WWW-Authenticate"
+EXPOSED_HEADERS = "Location, ETag, Link, Accept-Patch, Accept-Post, Retry-After, WWW-Authenticate, X-Request-Id"
 QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
 
 _WITHIN = re.compile(r"/whep/[^/]+/(report|layers)$")
@@ -66,6 +66,12 @@ class Observe:
             with structlog.contextvars.bound_contextvars(request=request_id):
                 try:
                     await self.app(scope, receive, observed)
+                except asyncio.CancelledError:
+                    # The server's doing, which stops and has given the request its time: another one answers.
+                    if not status:
+                        await _stopping()(scope, receive, observed)
+                    self._count(scope, status, time.perf_counter() - started)
+                    raise
                 except Exception as error:
                     # As plain text: pretty tracebacks show local variables, and those may hold tokens.
                     _log.error("request failed", route=_route(scope), trace="".join(format_exception(error)))
@@ -229,6 +235,11 @@ def _route(scope: Scope) -> str:
         return "page" if scope.get("endpoint") is not None else "unmatched"
     # An included router's routes do not know its prefix.
     return f"/v1{path}" if scope["path"].startswith("/v1/") and not path.startswith("/v1/") else str(path)
+
+
+def _stopping() -> Response:
+    detail = "This took longer than the process lasts. Try again: another one answers."
+    return respond(Problem(code=ProblemCode.STOPPING, detail=detail, retry_after_seconds=1))
 
 
 def _internal(request_id: str) -> Response:

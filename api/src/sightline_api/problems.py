@@ -13,8 +13,8 @@ from fastapi.exceptions import RequestValidationError
 from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Match, Mount
 
+from sightline_api.methods import allowed
 from sightline_kube import errors as kube
 from sightline_model.problems import MEDIA_TYPE, FieldError, Problem, ProblemCode
 
@@ -30,7 +30,6 @@ _STATUS_CODES = {
     415: ProblemCode.UNSUPPORTED_MEDIA_TYPE,
 }
 _DETAILS = {408: "The body did not come in time."}
-_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 MAX_FIELD_ERRORS = 20
 
 
@@ -131,6 +130,7 @@ _GUARDED = (
     ProblemCode.UNAUTHENTICATED,
     ProblemCode.CLUSTER_UNAVAILABLE,
     ProblemCode.ISSUER_UNAVAILABLE,
+    ProblemCode.STOPPING,
     ProblemCode.INTERNAL,
 )
 
@@ -154,22 +154,6 @@ def describe(*codes: ProblemCode, guarded: bool = True) -> dict[int | str, dict[
     return described
 
 
-def allowed_methods(request: Request) -> list[str]:
-    """What the routes take at an address whose method none of them takes; empty for an address that is none of theirs.
-
-    The framework names those of the first route only, and leaves the address to the page, where there is one.
-    """
-    routes: list[BaseRoute] = [route for route in request.app.router.routes if not isinstance(route, Mount)]
-
-    def match(method: str) -> Match:
-        found = [route.matches({**request.scope, "method": method})[0] for route in routes]
-        return max(found, key=lambda one: one.value)
-
-    if match("") is Match.NONE:
-        return []
-    return [method for method in _METHODS if match(method) is Match.FULL]
-
-
 def install(app: FastAPI) -> None:
     """Register the handlers."""
 
@@ -189,8 +173,8 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, HTTPException)  # noqa: S101
         if error.status_code == CLIENT_CLOSED_REQUEST:
             return Response(status_code=CLIENT_CLOSED_REQUEST)
-        if error.status_code in {404, 405} and (allowed := allowed_methods(request)):
-            return respond(Problem(code=ProblemCode.METHOD_NOT_ALLOWED), {"Allow": ", ".join(allowed)})
+        if error.status_code in {404, 405} and (methods := allowed(request.scope)):
+            return respond(Problem(code=ProblemCode.METHOD_NOT_ALLOWED), {"Allow": ", ".join(methods)})
         code = _STATUS_CODES.get(error.status_code, ProblemCode.INTERNAL)
         return respond(Problem(code=code, detail=_DETAILS.get(error.status_code, "")), error.headers)
 

@@ -133,7 +133,7 @@ class Recorder:
         it."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._done()
+                await self.idle()
         late = list(self._tasks)
         for task in late:
             task.cancel()
@@ -141,15 +141,11 @@ class Recorder:
             _log.warning("writes abandoned", count=len(late))
             await asyncio.gather(*late, return_exceptions=True)
 
-    async def _done(self) -> None:
+    async def idle(self) -> None:
+        """Until nothing is on its way, nor may come of a session that is being opened."""
         while self._tasks or self._undecided:
             self._decision.clear()
             await (asyncio.wait(self._tasks) if self._tasks else self._decision.wait())
-
-    async def idle(self) -> None:
-        """Until nothing is on its way."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
 
     async def remove(self, obj: Obj) -> bool:
         """Delete a session's object; True if it is gone."""

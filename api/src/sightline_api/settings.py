@@ -165,8 +165,13 @@ class Settings(BaseSettings):
     """Seconds to wait for an agent to take the connection."""
     agent_timeout_margin: Annotated[float, Field(gt=0)] = 5.0
     """Seconds to wait for an agent's answer beyond the camera's startTimeout."""
+    keep_alive: Annotated[int, Field(ge=0, le=86_400)] = 620
+    """Seconds that a connection may rest between requests. Longer than the proxy in front lets it rest, or requests are
+    lost: nginx and AWS have 60 s, Traefik 90 s, Caddy 120 s, Google Cloud 600 s, Envoy an hour."""
+    shutdown_delay: Annotated[float, Field(ge=0, le=600)] = 5.0
+    """Seconds that the process goes on when it is told to stop, so that proxies learn of it before it refuses them."""
     shutdown_grace: Annotated[int, Field(ge=0)] = 10
-    """Seconds that open requests get when the process is told to stop."""
+    """Seconds that open requests then get."""
     log_format: Annotated[str, Field(pattern="^(json|console)$")] = "json"
     """How log lines look."""
 

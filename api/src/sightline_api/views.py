@@ -19,7 +19,7 @@ from sightline_api.schemas import (
     SourceSummary,
 )
 from sightline_kube.cluster import Obj
-from sightline_model.camera import Role, SourceStatus
+from sightline_model.camera import ProfileStatus, Role, SourceStatus
 from sightline_model.reasons import PENDING, ConditionStatus, ConditionType, SourceReason
 from sightline_model.session import StreamSessionSpec, StreamSessionStatus
 
@@ -77,32 +77,37 @@ def status(camera: CameraState, now: datetime) -> CameraStatusView:
         uptime_seconds=max(0, int((now - since).total_seconds())) if since else 0,
         last_frame_time=source.last_frame_time,
         live=camera.status.live,
-        source=SourceState(
-            state=reason,
-            message=message,
-            video_codec=source.video_codec,
-            audio_codec=source.audio_codec,
-            width=source.width,
-            height=source.height,
-            fps=source.fps,
-            bitrate=source.bitrate,
-            reconnects=source.reconnects,
-            running_since=since,
-            last_error=without_userinfo(source.last_error),
-        ),
-        profiles=[
-            ProfileState(
-                name=profile.name,
-                state=profile.state,
-                video_codec=profile.video_codec,
-                audio_codec=profile.audio_codec,
-                width=profile.width,
-                height=profile.height,
-                last_error=without_userinfo(profile.last_error),
-            )
-            for profile in camera.status.profiles
-        ],
+        source=_source(source, reason, message, since),
+        profiles=[_profile(profile) for profile in camera.status.profiles],
         conditions=camera.status.conditions,
+    )
+
+
+def _source(source: SourceStatus, reason: str, message: str, since: datetime | None) -> SourceState:
+    return SourceState(
+        state=reason,
+        message=message,
+        video_codec=source.video_codec,
+        audio_codec=source.audio_codec,
+        width=source.width,
+        height=source.height,
+        fps=source.fps,
+        bitrate=source.bitrate,
+        reconnects=source.reconnects,
+        running_since=since,
+        last_error=without_userinfo(source.last_error),
+    )
+
+
+def _profile(profile: ProfileStatus) -> ProfileState:
+    return ProfileState(
+        name=profile.name,
+        state=profile.state,
+        video_codec=profile.video_codec,
+        audio_codec=profile.audio_codec,
+        width=profile.width,
+        height=profile.height,
+        last_error=without_userinfo(profile.last_error),
     )
 
 

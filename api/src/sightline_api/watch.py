@@ -1,7 +1,7 @@
-"""Letting a viewer in: the walk behind `POST .../whep` and `POST .../webrtc/offer`.
+"""Letting a viewer in who may watch (`Door.watched`): the walk behind `POST .../whep` and `POST .../webrtc/offer`.
 
-Authorize, look at the camera, reserve quota, draw a session id; then the offer goes to the agent and the StreamSession
-is created, both at once. The agent decides: it waits for the source, counts viewers, answers or refuses with the
+Look at the camera, reserve quota, draw a session id; then the offer goes to the agent and the StreamSession is created,
+both at once. The agent decides: it waits for the source, counts viewers, answers or refuses with the
 reason. If the viewer's program goes away meanwhile, the request to the agent is broken off, and the agent ends the
 session.
 """
@@ -15,7 +15,6 @@ import structlog
 
 from sightline_api.agent_proxy import SDP, AgentAnswer, AgentClient, AgentRequest, base_url, unavailable
 from sightline_api.auth.caller import Caller
-from sightline_api.authorize import Action, Authorizer
 from sightline_api.cameras import CameraState
 from sightline_api.clock import Clock
 from sightline_api.problems import ProblemError, problem_error
@@ -51,6 +50,7 @@ class Viewer:
 class Opened:
     """A session that an agent has answered."""
 
+    camera: CameraState
     session_id: str
     answer: str
     etag: str
@@ -59,9 +59,8 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a Watcher asks before it lets somebody in, and how long it waits beyond the camera's startTimeout."""
+    """How often a Watcher lets somebody in, and how long it waits beyond the camera's startTimeout."""
 
-    authorizer: Authorizer
     quota: SessionQuota
     margin: float
 
@@ -85,17 +84,8 @@ class Watcher:
         self._signers = signers
         self._clock = clock
 
-    async def allow(self, caller: Caller, camera: CameraState) -> None:
-        """May the caller watch? By right, or because the session token is for this camera."""
-        right = caller.session
-        if right is None:
-            await self._rules.authorizer.require(caller, Action.VIEW, camera.target)
-        elif (right.namespace, right.camera, right.uid) != (camera.namespace, camera.name, camera.uid):
-            raise problem_error(ProblemCode.FORBIDDEN, "The session token is for another camera.")
-
     async def open(self, viewer: Viewer, camera: CameraState, offer: str) -> Opened:
-        """Let the viewer in; ProblemError with the reason, AbandonedError if the viewer went away."""
-        await self.allow(viewer.caller, camera)
+        """Let the viewer in, who may watch; ProblemError with the reason, AbandonedError if the viewer went away."""
         admitted(camera)
         user = viewer.caller.identity.user
         with self._rules.quota.reserve(user):
@@ -124,7 +114,7 @@ class Watcher:
                 raise
             if record is not None:
                 await record.settle(SETTLE_SECONDS)
-        return Opened(session_id, answer.body, answer.etag, answer.layered)
+        return Opened(camera, session_id, answer.body, answer.etag, answer.layered)
 
     async def _ask(self, camera: CameraState, right: tuple[str, str], request: AgentRequest) -> AgentAnswer:
         """Send the offer to the camera's agent, when there is one; once more if it went away meanwhile. Tokens do not
@@ -136,11 +126,11 @@ class Watcher:
             base = await self._whereabouts.after_a_miss(camera, problem)
         return await self._agents.send(base, replace(request, token=self._token(camera, *right)))
 
-    def opened_session(self, caller: Caller, camera: CameraState, segment: str) -> str:
+    def opened_session(self, caller: Caller, namespace: str, name: str, segment: str) -> str:
         """The session id of a signed session address; ProblemError 404 for anything else."""
         for signer in self._signers:
             with suppress(TokenError):
-                session_id = open_session_path(signer, camera.namespace, camera.name, segment)
+                session_id = open_session_path(signer, namespace, name, segment)
                 if caller.session is None or caller.session.session_id == session_id:
                     return session_id
                 raise problem_error(ProblemCode.FORBIDDEN, "The session token is for another session.")

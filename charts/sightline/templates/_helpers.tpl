@@ -107,6 +107,35 @@ resources:
   {{- toYaml (get .root.Values .component).resources | nindent 2 }}
 {{- end }}
 
+{{/* Replicas of a component go to different nodes where they can, and a drain takes one at a time. */}}
+{{- define "sightline.spread" -}}
+topologySpreadConstraints:
+  - maxSkew: 1
+    topologyKey: kubernetes.io/hostname
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels:
+        {{- include "sightline.selector" . | nindent 8 }}
+{{- end }}
+
+{{- define "sightline.budget" -}}
+{{- if gt (int (get .root.Values .component).replicas) 1 }}
+---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  name: {{ include "sightline.fullname" .root }}-{{ .component }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "sightline.labels" . | nindent 4 }}
+spec:
+  maxUnavailable: 1
+  selector:
+    matchLabels:
+      {{- include "sightline.selector" . | nindent 6 }}
+{{- end }}
+{{- end }}
+
 {{/* Settings of the front door, as the JSON file that it reads. */}}
 {{- define "sightline.apiConfig" -}}
 {{- $api := .Values.api -}}
@@ -132,6 +161,8 @@ resources:
       "frame_ancestors" $api.frameAncestors
       "ice_servers" $api.iceServers
       "quota" (dict "rate_per_second" $api.quota.ratePerSecond "burst" $api.quota.burst "concurrent" $api.quota.concurrent)
+      "keep_alive" $api.keepAliveSeconds
+      "shutdown_delay" $api.shutdownDelaySeconds
       "shutdown_grace" $api.shutdownGraceSeconds
       "log_format" $api.logFormat -}}
 {{- if $api.publicUrl }}

@@ -17,6 +17,7 @@ import aiohttp
 import jwt
 import structlog
 
+from sightline_api import outbound
 from sightline_api.settings import OidcIssuer
 
 REFRESH_SECONDS = 30.0
@@ -49,6 +50,7 @@ class KeySet:
         self._fetched_at: float | None = None
         self._tried_at: float | None = None
         self._away = False
+        self._closed = False
         self._asking: asyncio.Task[None] | None = None
         self.fetches = 0
         """How often the issuer was asked."""
@@ -68,7 +70,8 @@ class KeySet:
         return key
 
     async def close(self) -> None:
-        """Ask no longer."""
+        """Ask no longer, whatever requests that are still there want."""
+        self._closed = True
         if self._asking is not None:
             self._asking.cancel()
             await asyncio.gather(self._asking, return_exceptions=True)
@@ -86,9 +89,8 @@ class KeySet:
     async def _refresh(self, patience: float | None) -> None:
         """Have the issuer asked, unless it was a moment ago, and wait for the outcome: without end by None."""
         now = self._monotonic()
-        if (self._asking is None or self._asking.done()) and (
-            self._tried_at is None or now - self._tried_at >= REFRESH_SECONDS
-        ):
+        rested = self._tried_at is None or now - self._tried_at >= REFRESH_SECONDS
+        if rested and not self._closed and (self._asking is None or self._asking.done()):
             self._tried_at = now
             self._asking = asyncio.create_task(self._ask(now))
         if self._asking is not None and patience != 0:
@@ -158,10 +160,12 @@ def fetcher(session: aiohttp.ClientSession, issuer: OidcIssuer) -> FetchJson:
             async with session.get(url, timeout=FETCH_TIMEOUT, allow_redirects=False, ssl=context) as response:
                 if response.status != 200:
                     raise KeysUnavailableError(f"the issuer answered with status {response.status}")
-                body = await _read(response.content)
+                body = await outbound.read(response.content, MAX_DOCUMENT_BYTES)
             document = json.loads(body)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise KeysUnavailableError(f"the issuer cannot be reached: {type(error).__name__}") from error
+        except outbound.TooLargeError as error:
+            raise KeysUnavailableError("the issuer's answer is too large") from error
         except ValueError as error:
             raise KeysUnavailableError("the issuer's answer is no JSON") from error
         if not isinstance(document, dict):
@@ -169,12 +173,3 @@ def fetcher(session: aiohttp.ClientSession, issuer: OidcIssuer) -> FetchJson:
         return document
 
     return fetch
-
-
-async def _read(content: aiohttp.StreamReader) -> bytes:
-    chunks = bytearray()
-    async for chunk in content.iter_any():
-        chunks += chunk
-        if len(chunks) > MAX_DOCUMENT_BYTES:
-            raise KeysUnavailableError("the issuer's answer is too large")
-    return bytes(chunks)

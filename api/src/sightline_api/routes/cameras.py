@@ -9,7 +9,7 @@ from pydantic_core import from_json
 from sightline_api import editing, escalation, selectors, views
 from sightline_api.auth.caller import Caller
 from sightline_api.authorize import Action, Target
-from sightline_api.cameras import CameraState, page_key, parse
+from sightline_api.cameras import CameraState, absent, page_key, parse
 from sightline_api.door import Door, FrontDoor, User
 from sightline_api.paging import beyond, page
 from sightline_api.preconditions import Expected, IfMatch, entity_tag
@@ -27,7 +27,6 @@ from sightline_api.routes.common import (
 from sightline_api.schemas import CameraConfig, CameraCreate, CameraPage, CameraReplace
 from sightline_api.urls import public_base
 from sightline_api.visibility import Rights, rights
-from sightline_kube.cluster import Obj
 from sightline_model.base import Model
 from sightline_model.problems import ProblemCode
 
@@ -123,9 +122,7 @@ async def get_camera(
     door: FrontDoor, user: User, namespace: Namespace, name: CameraPath, response: Response
 ) -> CameraConfig:
     """Read how a camera is described. Needs the right to manage it: addresses and rules are not for viewers."""
-    camera = door.cameras.get(namespace, name)
-    await door.authorizer.require(user, Action.READ, camera.target)
-    return _described(camera, response)
+    return _described(await door.camera(user, Action.READ, namespace, name), response)
 
 
 @router.post(
@@ -167,15 +164,8 @@ async def replace_camera(
     door: FrontDoor, user: User, namespace: Namespace, name: CameraPath, body: CameraReplace, tags: IfMatch
 ) -> CameraConfig:
     """Describe a camera anew."""
-    _require_served(door, namespace, name)
-
-    async def edit(current: Obj) -> None:
-        before, target = current.get("spec"), parse(current).target
-        await door.authorizer.require(user, Action.UPDATE, target)
-        editing.replacement(current, body)
-        await escalation.require(door.authorizer, user, target, before, current["spec"])
-
-    obj = await editing.change(door.cluster, namespace, name, Expected(body.resource_version, tags), edit)
+    editor = _editor(door, user, namespace, name)
+    obj = await editor.change(Expected(body.resource_version, tags), lambda current: editing.replacement(current, body))
     door.cameras.wrote(obj)
     # No ETag, for what is stored is not what was sent (RFC 9110, section 9.3.4); the body has the resourceVersion.
     return views.config(parse(obj))
@@ -210,19 +200,12 @@ async def patch_camera(
     door: FrontDoor, user: User, namespace: Namespace, name: CameraPath, request: Request, tags: IfMatch
 ) -> CameraConfig:
     """Change parts of a camera's description by a JSON merge patch (RFC 7396)."""
-    _require_served(door, namespace, name)
+    editor = _editor(door, user, namespace, name)
     patch = await _patch_body(request)
     version = patch.get("resourceVersion")
     if version is not None and not isinstance(version, str):
         raise problem_error(_C.INVALID_REQUEST, "resourceVersion is a text.")
-
-    async def edit(current: Obj) -> None:
-        before, target = current.get("spec"), parse(current).target
-        await door.authorizer.require(user, Action.UPDATE, target)
-        editing.patched(current, patch)
-        await escalation.require(door.authorizer, user, target, before, current["spec"])
-
-    obj = await editing.change(door.cluster, namespace, name, Expected(version, tags), edit)
+    obj = await editor.change(Expected(version, tags), lambda current: editing.patched(current, patch))
     door.cameras.wrote(obj)
     return views.config(parse(obj))
 
@@ -236,19 +219,15 @@ async def patch_camera(
 )
 async def delete_camera(door: FrontDoor, user: User, namespace: Namespace, name: CameraPath, tags: IfMatch) -> Response:
     """Delete a camera. Its sessions end, and everything that was made for it goes."""
-    _require_served(door, namespace, name)
-
-    async def check(current: Obj) -> None:
-        await door.authorizer.require(user, Action.DELETE, parse(current).target)
-
-    await editing.remove(door.cluster, namespace, name, Expected(tags=tags), check)
+    await _editor(door, user, namespace, name).remove(Expected(tags=tags))
     return Response(status_code=204)
 
 
-def _require_served(door: Door, namespace: str, name: str) -> None:
-    """Changes go by what Kubernetes has, not by the cache, which holds no others anyway."""
+def _editor(door: Door, user: Caller, namespace: str, name: str) -> editing.Editor:
+    """Kubernetes may have cameras that are not served here; the cache has no others."""
     if not door.serves(namespace):
-        raise editing.absent(namespace, name)
+        raise absent(namespace, name)
+    return editing.Editor(door.cluster, door.authorizer, user, namespace, name)
 
 
 def _described(camera: CameraState, response: Response) -> CameraConfig:

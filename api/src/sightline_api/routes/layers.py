@@ -6,31 +6,37 @@ change; the front door checks what goes to and fro. A choice waits until the oth
 
 from typing import Annotated
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import Field, TypeAdapter, ValidationError
 
 from sightline_api.agent_proxy import JSON, unavailable
 from sightline_api.door import AnyCaller, FrontDoor
 from sightline_api.problems import describe
-from sightline_api.routes.common import SESSION_PROBLEMS, SOURCE_PROBLEMS, CameraAt, CameraPath, Namespace, options
-from sightline_api.routes.whep import SESSION, SessionPath
+from sightline_api.routes.common import (
+    SESSION_PROBLEMS,
+    SOURCE_PROBLEMS,
+    CameraPath,
+    Namespace,
+    SessionAt,
+    SessionPath,
+    options,
+)
+from sightline_api.routes.whep import SESSION
 from sightline_api.schemas import LayerSelection, MediaLayers
 from sightline_model.problems import ProblemCode
 
 router = APIRouter(tags=["watch"])
 
 _C = ProblemCode
-METHODS = "OPTIONS, GET, POST"
 LAYERS = SESSION + "/layers"
 Layers = dict[Annotated[str, Field(max_length=64)], MediaLayers]
 _LAYERS = TypeAdapter(Layers)
 
 
 @router.get(LAYERS, response_model=Layers, responses=describe(*SESSION_PROBLEMS))
-async def get_layers(door: FrontDoor, caller: AnyCaller, session: SessionPath, camera: CameraAt) -> Layers:
+async def get_layers(door: FrontDoor, caller: AnyCaller, session: SessionAt) -> Layers:
     """The qualities by the `mid` of their track. Those that are inactive may be chosen, too: they start then."""
-    session_id = door.watcher.opened_session(caller, camera, session)
-    return _read((await door.watcher.tell(caller, camera, session_id, ("GET", "", {}), "/layers")).body)
+    return _read((await door.watcher.tell(caller, session.camera, session.id, ("GET", "", {}), "/layers")).body)
 
 
 @router.post(
@@ -46,21 +52,18 @@ async def get_layers(door: FrontDoor, caller: AnyCaller, session: SessionPath, c
         *SOURCE_PROBLEMS,
     ),
 )
-async def select_layer(
-    door: FrontDoor, caller: AnyCaller, session: SessionPath, camera: CameraAt, selection: LayerSelection
-) -> Layers:
+async def select_layer(door: FrontDoor, caller: AnyCaller, session: SessionAt, selection: LayerSelection) -> Layers:
     """Choose a quality; without `encodingId` the agent chooses, by what the viewer's link carries. Answers when it is
     done: nothing is negotiated anew, the picture goes on with the other quality's next key frame."""
-    session_id = door.watcher.opened_session(caller, camera, session)
     body = selection.model_dump_json(by_alias=True, exclude_none=True)
     request = ("POST", body, {"Content-Type": JSON})
-    return _read((await door.watcher.tell(caller, camera, session_id, request, "/layers")).body)
+    return _read((await door.watcher.tell(caller, session.camera, session.id, request, "/layers")).body)
 
 
 @router.options(LAYERS, status_code=204)
-async def options_layers(namespace: Namespace, name: CameraPath, session: SessionPath) -> Response:
+async def options_layers(namespace: Namespace, name: CameraPath, session: SessionPath, request: Request) -> Response:
     """What may be sent to the qualities of a session."""
-    return options(METHODS, {"Accept-Post": JSON})
+    return options(request, {"Accept-Post": JSON})
 
 
 def _read(body: str) -> Layers:

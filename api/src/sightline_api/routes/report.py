@@ -9,8 +9,8 @@ from fastapi import APIRouter, Response
 from sightline_api.agent_proxy import JSON
 from sightline_api.door import AnyCaller, FrontDoor
 from sightline_api.problems import describe, problem_error
-from sightline_api.routes.common import SESSION_PROBLEMS, CameraAt
-from sightline_api.routes.whep import SESSION, SessionPath
+from sightline_api.routes.common import SESSION_PROBLEMS, SessionAt
+from sightline_api.routes.whep import SESSION
 from sightline_model.agent import PlayerReport
 from sightline_model.problems import ProblemCode
 
@@ -30,14 +30,11 @@ LEAST_SECONDS = 2
         _C.TOO_MANY_REQUESTS,
     ),
 )
-async def report_whep_session(
-    door: FrontDoor, caller: AnyCaller, session: SessionPath, camera: CameraAt, report: PlayerReport
-) -> Response:
+async def report_whep_session(door: FrontDoor, caller: AnyCaller, session: SessionAt, report: PlayerReport) -> Response:
     """Tell how the picture is. Every ten seconds is often enough, and only when something changed."""
-    session_id = door.watcher.opened_session(caller, camera, session)
-    if door.reported.get(session_id) is not None:
+    if door.reported.get(session.id) is not None:
         raise problem_error(_C.TOO_MANY_REQUESTS, "A report every ten seconds is enough.", LEAST_SECONDS)
-    door.reported.put(session_id, None, LEAST_SECONDS)
+    door.reported.put(session.id, None, LEAST_SECONDS)
     body = report.model_dump_json(by_alias=True)
-    await door.watcher.tell(caller, camera, session_id, ("POST", body, {"Content-Type": JSON}), "/report")
+    await door.watcher.tell(caller, session.camera, session.id, ("POST", body, {"Content-Type": JSON}), "/report")
     return Response(status_code=204)

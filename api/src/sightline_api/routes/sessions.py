@@ -11,11 +11,11 @@ from fastapi import APIRouter, Path, Request, Response
 from sightline_api import views
 from sightline_api.auth import stream
 from sightline_api.auth.caller import Caller, SessionRight
-from sightline_api.authorize import Action
+from sightline_api.authorize import Action, Target
 from sightline_api.door import Door, FrontDoor, User
 from sightline_api.problems import ProblemError, describe, problem_error
 from sightline_api.recorder import stream_session, user_label
-from sightline_api.routes.common import Namespace, NamespaceFilter, webrtc_config
+from sightline_api.routes.common import CameraFilter, Namespace, NamespaceFilter, webrtc_config
 from sightline_api.routes.whep import client_of
 from sightline_api.schemas import SessionList, SessionRequest, SessionTicket, SessionView
 from sightline_api.urls import public_base
@@ -57,8 +57,7 @@ async def create_session(
     """Make a session that whoever holds the token may open."""
     if body.role is not SessionRole.VIEW or body.transport is not Transport.WHEP:
         raise problem_error(_C.NOT_SUPPORTED_YET, "This version makes sessions to View by WHEP.")
-    camera = door.cameras.get(body.namespace, body.camera)
-    await door.authorizer.require(user, Action.VIEW, camera.target)
+    camera = await door.camera(user, Action.VIEW, body.namespace, body.camera)
     admitted(camera)
     if body.profile is not None and body.profile not in camera.profiles:
         raise problem_error(_C.PROFILE_NOT_FOUND, f"The camera has {', '.join(camera.profiles)}.")
@@ -85,29 +84,35 @@ async def create_session(
 @router.get(
     "/sessions",
     response_model=SessionList,
-    responses=describe(_C.INVALID_REQUEST, _C.FORBIDDEN, _C.CAMERA_NOT_FOUND, _C.CLUSTER_UNAVAILABLE),
+    responses=describe(_C.INVALID_REQUEST, _C.FORBIDDEN, _C.CLUSTER_UNAVAILABLE),
 )
 async def list_sessions(
-    door: FrontDoor, user: User, namespace: NamespaceFilter = None, camera: str | None = None
+    door: FrontDoor, user: User, namespace: NamespaceFilter = None, camera: CameraFilter = None
 ) -> SessionList:
     """List the caller's own sessions; with `namespace` and `camera`, all of a camera that the caller manages."""
-    labels = {USER_LABEL: user_label(user.identity.user)}
-    if camera is not None:
-        if namespace is None:
-            raise problem_error(_C.INVALID_REQUEST, "With `camera`, name its `namespace`, too.")
-        state = door.cameras.get(namespace, camera)
-        manages = (await door.authorizer.decide(user, Action.READ, state.target)).allowed
-        labels = {CAMERA_LABEL: state.name} | ({} if manages else labels)
+    if camera is not None and namespace is None:
+        raise problem_error(_C.INVALID_REQUEST, "With `camera`, name its `namespace`, too.")
     if namespace is not None and not door.serves(namespace):
         return SessionList(items=[])
+    all_of_it = namespace is not None and camera is not None and await _manages(door, user, namespace, camera)
+    labels = {} if all_of_it else {USER_LABEL: user_label(user.identity.user)}
+    if camera is not None:
+        labels[CAMERA_LABEL] = camera
     listings = [
         await door.cluster.list(STREAM_SESSION, place, labels=labels)
         for place in ([namespace] if namespace is not None else door.namespaces)
     ]
     found = [view for listing in listings for obj in listing.items if (view := views.session(obj)) is not None]
-    if camera is None:
-        found = [view for view in found if view.user == user.identity.user]
-    return SessionList(items=sorted(found, key=lambda view: (view.namespace, view.id)))
+    # Labels may be anybody's; what the session says itself is as it was made.
+    own = [view for view in found if all_of_it or view.user == user.identity.user]
+    return SessionList(items=sorted(own, key=lambda view: (view.namespace, view.id)))
+
+
+async def _manages(door: Door, user: Caller, namespace: str, camera: str) -> bool:
+    """Whether the caller sees the sessions of others; asked about a camera that is not there, too (`Door.camera`)."""
+    found = door.cameras.find(namespace, camera)
+    target = found.target if found is not None else Target(namespace, camera)
+    return (await door.authorizer.decide(user, Action.READ, target)).allowed
 
 
 @router.get("/sessions/{namespace}/{session}", response_model=SessionView, responses=_ONE)
@@ -146,10 +151,8 @@ async def _own_session(door: Door, user: Caller, namespace: str, session: str) -
     view = views.session(await _get(door, namespace, session))
     if view is None:
         raise problem_error(_C.SESSION_NOT_FOUND)
-    if view.user != user.identity.user:
-        camera = door.cameras.get(namespace, view.camera)
-        if not (await door.authorizer.decide(user, Action.READ, camera.target)).allowed:
-            raise problem_error(_C.SESSION_NOT_FOUND)
+    if view.user != user.identity.user and not await _manages(door, user, namespace, view.camera):
+        raise problem_error(_C.SESSION_NOT_FOUND)
     return view
 
 

@@ -3,15 +3,12 @@
 from fastapi import APIRouter
 
 from sightline_api import views
-from sightline_api.auth.caller import Caller
 from sightline_api.authorize import Action
-from sightline_api.cameras import CameraState
-from sightline_api.door import Door, FrontDoor, User
+from sightline_api.door import FrontDoor, User
 from sightline_api.problems import describe
 from sightline_api.routes.cameras import ListFilters, ListPaging, visible
 from sightline_api.routes.common import CameraPath, Namespace
 from sightline_api.schemas import CameraCombined, CameraStatusPage, CameraStatusView
-from sightline_kube.errors import ClusterError
 from sightline_model.problems import ProblemCode
 
 router = APIRouter(tags=["cameras"])
@@ -30,28 +27,13 @@ async def list_camera_status(door: FrontDoor, user: User, wanted: ListFilters, p
 
 @router.get("/namespaces/{namespace}/cameras/{name}/status", response_model=CameraStatusView, responses=_READ)
 async def get_camera_status(door: FrontDoor, user: User, namespace: Namespace, name: CameraPath) -> CameraStatusView:
-    """Read how a camera is."""
-    camera = door.cameras.get(namespace, name)
-    await _require_sight(door, user, camera)
+    """Read how a camera is. Needs the right to view it, or to manage it."""
+    camera = await door.camera(user, Action.VIEW, namespace, name, Action.READ)
     return views.status(camera, door.clock.now())
 
 
 @router.get("/namespaces/{namespace}/cameras/{name}/combined", response_model=CameraCombined, responses=_READ)
 async def get_camera_combined(door: FrontDoor, user: User, namespace: Namespace, name: CameraPath) -> CameraCombined:
     """Read description and status at once. Needs the right to manage the camera."""
-    camera = door.cameras.get(namespace, name)
-    await door.authorizer.require(user, Action.READ, camera.target)
+    camera = await door.camera(user, Action.READ, namespace, name)
     return CameraCombined(config=views.config(camera), status=views.status(camera, door.clock.now()))
-
-
-async def _require_sight(door: Door, user: Caller, camera: CameraState) -> None:
-    """The right to view or to manage: either shows the status."""
-    try:
-        if (await door.authorizer.decide(user, Action.VIEW, camera.target)).allowed:
-            return
-    except ClusterError:
-        if door.authorizer.granted(user, Action.READ, camera.target).allowed:
-            return
-        raise
-    if not (await door.authorizer.decide(user, Action.READ, camera.target)).allowed:
-        await door.authorizer.require(user, Action.VIEW, camera.target)

@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
+
+METHODS = ("GET", "HEAD")
 
 
 class Page(StaticFiles):
@@ -12,6 +15,8 @@ class Page(StaticFiles):
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         """The file, or 304."""
+        if scope["method"] not in METHODS:
+            raise HTTPException(405, headers={"Allow": ", ".join(METHODS)})
         response = await super().get_response(path, scope)
         response.headers["Cache-Control"] = "no-cache"
         return response

@@ -5,9 +5,10 @@ between servers in the field is chosen so that every client is content: 201 with
 quoted ETag, one Link line per ICE server, DELETE 200, PATCH 204, OPTIONS with PATCH listed.
 """
 
+from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from sightline_api import views
 from sightline_api.agent_proxy import LAYER_RELATION, SDP, TRICKLE
@@ -18,9 +19,11 @@ from sightline_api.problems import ProblemError, describe, problem_error
 from sightline_api.routes.common import (
     SESSION_PROBLEMS,
     SOURCE_PROBLEMS,
-    CameraAt,
     CameraPath,
     Namespace,
+    SessionAt,
+    SessionPath,
+    WatchedCamera,
     options,
     webrtc_config,
 )
@@ -34,10 +37,8 @@ router = APIRouter(tags=["watch"])
 
 _C = ProblemCode
 MAX_CLIENT = 256
-METHODS = "OPTIONS, GET, HEAD, POST, PATCH, DELETE"
 ENDPOINT = "/namespaces/{namespace}/cameras/{name}/whep"
 SESSION = ENDPOINT + "/{session}"
-SessionPath = Annotated[str, Path(description="The signed session id of `Location`.", max_length=256)]
 
 ProfileQuery = Annotated[
     str | None,
@@ -71,34 +72,59 @@ OPENING = (
 _SESSION_PROBLEMS = describe(*SESSION_PROBLEMS)
 
 
-async def watch(
-    door: Door, caller: Caller, camera: CameraState, request: Request, offer: str, profile: str | None
-) -> Opened:
-    """Let the caller in, and count the outcome."""
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """Somebody who wants to watch, and by which request."""
 
-    async def gone() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
+    door: Door
+    caller: Caller
+    namespace: str
+    name: str
+    request: Request
+    profile: str | None
+
+    async def watch(self, offer: str) -> Opened:
+        """Let the caller in, who must have the right to, and count the outcome."""
+        # Refuses a host by which nobody could be told where the session is.
+        public_base(self.request, self.door.settings)
+        outcomes = self.door.metrics.watches
+        try:
+            camera = await self.door.watched(self.caller, self.namespace, self.name)
+            viewer = Viewer(self.caller, client_of(self.request), self._gone, self.profile)
+            opened = await self.door.watcher.open(viewer, camera, offer)
+        except ProblemError as error:
+            outcomes.labels(error.problem.code).inc()
+            raise
+        except AbandonedError:
+            outcomes.labels("abandoned").inc()
+            raise
+        outcomes.labels("created").inc()
+        return opened
+
+    def session_url(self, session_id: str) -> str:
+        """The absolute address of a session."""
+        segment = sign_session_path(self.door.signer, self.namespace, self.name, session_id)
+        base = public_base(self.request, self.door.settings)
+        return f"{base}{views.camera_path(self.namespace, self.name)}/whep/{segment}"
+
+    async def _gone(self) -> None:
+        while (await self.request.receive())["type"] != "http.disconnect":
             pass
 
-    viewer = Viewer(caller, client_of(request), gone, profile)
-    public_base(request, door.settings)  # refuses a host by which nobody could be told where the session is
-    try:
-        opened = await door.watcher.open(viewer, camera, offer)
-    except ProblemError as error:
-        door.metrics.watches.labels(error.problem.code).inc()
-        raise
-    except AbandonedError:
-        door.metrics.watches.labels("abandoned").inc()
-        raise
-    door.metrics.watches.labels("created").inc()
-    return opened
+
+def _attempt(
+    door: FrontDoor,
+    caller: AnyCaller,
+    namespace: Namespace,
+    name: CameraPath,
+    request: Request,
+    profile: ProfileQuery = None,
+) -> Attempt:
+    return Attempt(door, caller, namespace, name, request, profile)
 
 
-def session_url(door: Door, request: Request, camera: CameraState, session_id: str) -> str:
-    """The absolute address of a session."""
-    segment = sign_session_path(door.signer, camera.namespace, camera.name, session_id)
-    base = public_base(request, door.settings)
-    return f"{base}{views.camera_path(camera.namespace, camera.name)}/whep/{segment}"
+Watching = Annotated[Attempt, Depends(_attempt)]
+"""What a route that lets somebody in knows of the request."""
 
 
 @router.post(
@@ -111,51 +137,46 @@ def session_url(door: Door, request: Request, camera: CameraState, session_id: s
     },
     openapi_extra={"requestBody": {"required": True, "content": {SDP: _SDP_BODY}}},
 )
-async def post_whep(
-    door: FrontDoor, caller: AnyCaller, camera: CameraAt, request: Request, profile: ProfileQuery = None
-) -> Response:
+async def post_whep(attempt: Watching) -> Response:
     """Send an SDP offer, get the answer. Waits until the camera's source sends or has failed. Where the camera has more
     than one quality, `Link` leads to them (`urn:ietf:params:whep:ext:core:layer`)."""
-    _require_type(request, SDP)
-    offer = await _text(request)
+    _require_type(attempt.request, SDP)
+    offer = await _text(attempt.request)
     if not offer.startswith("v=0"):
         raise problem_error(_C.INVALID_SDP, "An SDP offer starts with v=0.")
-    opened = await watch(door, caller, camera, request, offer, profile)
+    opened = await attempt.watch(offer)
     response = Response(opened.answer, status_code=201, media_type=SDP)
-    session = session_url(door, request, camera, opened.session_id)
+    session = attempt.session_url(opened.session_id)
     response.headers["Location"] = session
     response.headers["Accept-Patch"] = TRICKLE
     if opened.etag:
         response.headers["ETag"] = opened.etag
-    _add_links(response, door, caller, camera)
+    _add_links(response, attempt.door, attempt.caller, opened.camera)
     if opened.layered:
         response.headers.append("Link", f'<{session}/layers>; rel="{LAYER_RELATION}"')
     return response
 
 
 @router.get(ENDPOINT, status_code=204, responses=_SESSION_PROBLEMS)
-async def get_whep(door: FrontDoor, caller: AnyCaller, camera: CameraAt) -> Response:
+async def get_whep(_: WatchedCamera) -> Response:
     """Nothing to get; says so politely, as the specification wants."""
-    await door.watcher.allow(caller, camera)
     return Response(status_code=204)
 
 
 @router.head(ENDPOINT, responses=_SESSION_PROBLEMS)
-async def head_whep(door: FrontDoor, caller: AnyCaller, camera: CameraAt) -> Response:
+async def head_whep(_: WatchedCamera) -> Response:
     """Tells that this address speaks SDP."""
-    await door.watcher.allow(caller, camera)
     return Response(status_code=200, headers={"Content-Type": SDP})
 
 
 @router.options(ENDPOINT, status_code=204, responses=describe(_C.FORBIDDEN, _C.CAMERA_NOT_FOUND))
 async def options_whep(door: FrontDoor, namespace: Namespace, name: CameraPath, request: Request) -> Response:
     """What may be sent here. ICE servers are told to those only who send a valid token with the right to view."""
-    response = options(METHODS, {"Accept-Post": SDP})
+    response = options(request, {"Accept-Post": SDP})
     authorization = request.headers.getlist("authorization")
     if authorization:
         caller = await door.chain.authenticate(authorization)
-        camera = door.cameras.get(namespace, name)
-        await door.watcher.allow(caller, camera)
+        camera = await door.watched(caller, namespace, name)
         _add_links(response, door, caller, camera)
     return response
 
@@ -178,16 +199,13 @@ async def options_whep(door: FrontDoor, namespace: Namespace, name: CameraPath, 
     },
     openapi_extra={"requestBody": {"required": True, "content": {TRICKLE: {"schema": {"type": "string"}}}}},
 )
-async def patch_whep_session(
-    door: FrontDoor, caller: AnyCaller, request: Request, session: SessionPath, camera: CameraAt
-) -> Response:
+async def patch_whep_session(door: FrontDoor, caller: AnyCaller, request: Request, session: SessionAt) -> Response:
     """Send further ICE candidates."""
-    session_id = door.watcher.opened_session(caller, camera, session)
     _require_type(request, TRICKLE)
     headers = {"Content-Type": TRICKLE}
     if "if-match" in request.headers:
         headers["If-Match"] = request.headers["if-match"][:512]
-    answer = await door.watcher.tell(caller, camera, session_id, ("PATCH", await _text(request), headers))
+    answer = await door.watcher.tell(caller, session.camera, session.id, ("PATCH", await _text(request), headers))
     if answer.status == 204:
         return Response(status_code=204)
     response = Response(answer.body, status_code=200, media_type=TRICKLE)
@@ -197,24 +215,24 @@ async def patch_whep_session(
 
 
 @router.delete(SESSION, status_code=200, response_class=Response, responses=_SESSION_PROBLEMS)
-async def delete_whep_session(door: FrontDoor, caller: AnyCaller, session: SessionPath, camera: CameraAt) -> Response:
+async def delete_whep_session(door: FrontDoor, caller: AnyCaller, session: SessionAt) -> Response:
     """Hang up. The second time there is nothing left: 404."""
-    session_id = door.watcher.opened_session(caller, camera, session)
-    await door.watcher.tell(caller, camera, session_id, ("DELETE", "", {}))
+    await door.watcher.tell(caller, session.camera, session.id, ("DELETE", "", {}))
     return Response(status_code=200)
 
 
 @router.get(SESSION, status_code=204, responses=_SESSION_PROBLEMS)
-async def get_whep_session(door: FrontDoor, caller: AnyCaller, session: SessionPath, camera: CameraAt) -> Response:
+async def get_whep_session(_: SessionAt) -> Response:
     """Nothing to get here either."""
-    door.watcher.opened_session(caller, camera, session)
     return Response(status_code=204)
 
 
 @router.options(SESSION, status_code=204)
-async def options_whep_session(namespace: Namespace, name: CameraPath, session: SessionPath) -> Response:
+async def options_whep_session(
+    namespace: Namespace, name: CameraPath, session: SessionPath, request: Request
+) -> Response:
     """What may be sent to a session."""
-    return options(METHODS, {"Accept-Patch": TRICKLE})
+    return options(request, {"Accept-Patch": TRICKLE})
 
 
 def _require_type(request: Request, wanted: str) -> None:

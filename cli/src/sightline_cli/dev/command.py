@@ -12,6 +12,7 @@ import socket
 import sys
 import tempfile
 import webbrowser
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,46 +85,53 @@ async def _serve(options: Options, directory: Path) -> int:
     async with AsyncExitStack() as stack:
         cluster = MemoryCluster(access=lambda query: "system:masters" in query.user.groups)  # RBAC as in a cluster
         stack.push_async_callback(cluster.close)
+        for obj in world.objects(options.cameras, options.warm_agents):
+            await cluster.create(obj)
         signer = Signer.from_pem(generate_private_key_pem())
         cache = Cache(KINDS)
         kubelet = ProcessKubelet(cluster, directory, utc_now)
         cache.subscribe(kubelet.observe)
-        operator_options = OperatorOptions(
-            agent_image=AGENT_IMAGE,
-            token_keys=(signer.public_jwk(),),
-            public_url=url,
-            spare_namespaces=frozenset({world.NAMESPACE}),
-        )
-        operator = Operator(cluster, cache, HttpAgentLinks(signer), operator_options)
-        for obj in world.objects(options.cameras, options.warm_agents):
-            await cluster.create(obj)
-        settings = _settings(options, port)
-        http = server(settings, cluster, cache, signer)
+        operator = Operator(cluster, cache, HttpAgentLinks(signer), _operator_options(signer, url))
+        http = server(_settings(options, port), cluster, cache, signer)
         feed = Feed(cluster, cache, KINDS)
         stack.push_async_callback(feed.stop)
         feed.start()
+        operating = asyncio.create_task(operator.run(), name="operator")
         parts = [
             asyncio.create_task(feed.wait(), name="feed"),
-            asyncio.create_task(operator.run(), name="operator"),
+            operating,
             asyncio.create_task(http.serve(sockets=[listener]), name="front door"),
         ]
         await _started(http, parts)
         _announce(options, url, directory)
-        announcer = asyncio.create_task(_tell_states(cache, stop), name="announcer")
-        stopped = asyncio.create_task(stop.wait(), name="signal")
-        await asyncio.wait([*parts, stopped], return_when=asyncio.FIRST_COMPLETED)
-        failed = [part for part in parts if part.done()]
+        telling = asyncio.create_task(_tell_states(cache), name="announcer")
+        parts.append(telling)
+        failed = not await _until(stop, parts)
         http.stop()
-        for task in (parts[1], announcer, stopped):
-            task.cancel()
+        operating.cancel()
+        telling.cancel()
         await kubelet.stop()
         await feed.stop()
-        results = await asyncio.gather(*parts, announcer, stopped, return_exceptions=True)
-        errors = [result for result in results if isinstance(result, Exception)]
-        for error in errors:
-            logging.getLogger(__name__).error("a part has failed", exc_info=error)
-            print(f"sightline dev: {error!r}; the log: {directory / 'sightline.log'}", file=sys.stderr)
-        return 1 if failed or errors else 0
+        results = await asyncio.gather(*parts, return_exceptions=True)
+        return 1 if _complain(results, directory) or failed else 0
+
+
+async def _until(stop: asyncio.Event, parts: list[asyncio.Task[None]]) -> bool:
+    """Wait until it is time to stop: whether that was wanted, or one of the parts has ended."""
+    wanted = asyncio.create_task(stop.wait())
+    await asyncio.wait([*parts, wanted], return_when=asyncio.FIRST_COMPLETED)
+    wanted.cancel()
+    await asyncio.gather(wanted, return_exceptions=True)
+    return not any(part.done() for part in parts)
+
+
+def _complain(results: Sequence[BaseException | None], directory: Path) -> bool:
+    """Say which parts have failed; whether any has."""
+    errors = [result for result in results if isinstance(result, Exception)]
+    for error in errors:
+        logging.getLogger(__name__).error("a part has failed", exc_info=error)
+        print(f"sightline dev: {error!r}; the log: {directory / 'sightline.log'}", file=sys.stderr)
+    return bool(errors)
 
 
 def _listen(port: int) -> socket.socket:
@@ -137,6 +145,15 @@ def _listen(port: int) -> socket.socket:
         why = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
         raise PortTakenError(f"port {port} {why}; choose another with --port, or 0 to draw one") from error
     return listener
+
+
+def _operator_options(signer: Signer, url: str) -> OperatorOptions:
+    return OperatorOptions(
+        agent_image=AGENT_IMAGE,
+        token_keys=(signer.public_jwk(),),
+        public_url=url,
+        spare_namespaces=frozenset({world.NAMESPACE}),
+    )
 
 
 def _settings(options: Options, port: int) -> Settings:
@@ -171,13 +188,13 @@ def _announce(options: Options, url: str, directory: Path) -> None:
         webbrowser.open(f"{url}/#token={options.token}")
 
 
-async def _tell_states(cache: Cache, stop: asyncio.Event) -> None:
-    """Print a line when a camera changes its phase or the reason for it: what a person waits for."""
+async def _tell_states(cache: Cache) -> None:
+    """Print a line when a camera changes its phase or the reason for it, what a person waits for, until cancelled."""
     console = Console(highlight=False)
     told: dict[str, tuple[str, str]] = {}
     changed = asyncio.Event()
     cache.subscribe(lambda _key, _before, _now: changed.set())
-    while not stop.is_set():
+    while True:
         for name, state in _states(cache).items():
             if told.get(name) != state:
                 told[name] = state

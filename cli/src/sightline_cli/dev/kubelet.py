@@ -130,7 +130,13 @@ class PodProcess:
         self._attempt = pods.Attempt()
 
     async def run(self) -> None:
-        """Start the process, again whenever it ends, until cancelled."""
+        """Start the process, again whenever it ends, until cancelled; its files go then, for Secrets are among them."""
+        try:
+            await self._run_for_ever()
+        finally:
+            shutil.rmtree(self._root, ignore_errors=True)
+
+    async def _run_for_ever(self) -> None:
         while True:
             await asyncio.sleep(pods.restart_delay(self._attempt.restarts))
             try:
