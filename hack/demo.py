@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hack.cluster import images, node, toolchain
-from hack.cluster.console import Stopwatch, run, say, succeeds
+from hack.cluster.console import Stopwatch, exit_code, run, say, succeeds
 from hack.cluster.errors import ClusterError
 from hack.cluster.paths import ROOT, build_dir
 
@@ -47,18 +47,17 @@ class Target:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Set everything up, then print where it is."""
     options = _parser().parse_args(arguments)
+    return exit_code(lambda: _demonstrate(options))
+
+
+def _demonstrate(options: argparse.Namespace) -> None:
     watch = Stopwatch()
-    try:
-        target = _target(options)
-        _install(target)
-        _apply_examples(target, options.examples)
-        token = _token(target)
-        say(f"all of it took {watch}")
-        _show(target, token)
-    except ClusterError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    target = _target(options)
+    _install(target)
+    _apply_examples(target, options.examples)
+    token = _token(target)
+    say(f"all of it took {watch}")
+    _show(target, token)
 
 
 def _target(options: argparse.Namespace) -> Target:
@@ -160,7 +159,8 @@ def _install(target: Target) -> None:
 
 
 def _apply_examples(target: Target, patterns: Sequence[str]) -> None:
-    folders = sorted(folder for pattern in patterns for folder in (ROOT / "examples").glob(pattern))
+    found = (path for pattern in patterns for path in (ROOT / "examples").glob(pattern))
+    folders = sorted(path for path in found if path.is_dir())
     for folder in folders:
         say(f"applying examples/{folder.name}")
         target.kubectl("apply", "-f", folder)

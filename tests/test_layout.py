@@ -1,25 +1,10 @@
 """Rules of the repository that no other tool enforces."""
 
-import subprocess
-from pathlib import Path
+from tests.helpers.apiserver import ROOT
+from tests.helpers.documents import tracked
 
-import pytest
-
-ROOT = Path(__file__).resolve().parent.parent
 MAX_LINES = 600
 REGISTRIES = ("registry.npmjs" + ".org", "files.pythonhosted" + ".org", "pypi" + ".org", "proxy.golang" + ".org")
-
-
-def tracked() -> list[Path]:
-    """Files that are, or could be, committed."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return [path for line in listed.stdout.splitlines() if (path := ROOT / line).is_file()]
 
 
 FILES = tracked()
@@ -36,16 +21,21 @@ def test_no_file_is_too_long() -> None:
     assert [path for path in sources if len(path.read_text().splitlines()) > MAX_LINES] == []
 
 
-@pytest.mark.parametrize("path", [path for path in PYTHON if "src" in path.parts], ids=str)
-def test_modules_say_what_they_are_for(path: Path) -> None:
-    assert path.read_text().startswith('"""'), "begin with a docstring: role, callers, reason for the shape"
+def test_modules_say_what_they_are_for() -> None:
+    """Each begins with a docstring: role, callers, reason for the shape."""
+    assert [path for path in PYTHON if not path.read_text().startswith('"""')] == []
 
 
-def test_lock_files_name_no_registry() -> None:
-    locks = [
-        path for path in FILES if path.name in {"package-lock.json", "uv.lock"} or path.parent.name == "requirements"
-    ]
-    assert [path for path in locks if any(host in path.read_text() for host in REGISTRIES)] == []
+def test_scripts_end_with_their_first_error() -> None:
+    scripts = [path for path in FILES if path.read_bytes().startswith(b"#!/usr/bin/env bash")]
+    assert scripts
+    assert [path for path in scripts if "\nset -euo pipefail\n" not in path.read_text()] == []
+
+
+def test_no_file_names_a_registry() -> None:
+    """Lock files above all: whoever builds here may have packages from elsewhere."""
+    hosts = [host.encode() for host in REGISTRIES]
+    assert [path for path in FILES if any(host in path.read_bytes() for host in hosts)] == []
 
 
 def test_every_member_is_typed() -> None:

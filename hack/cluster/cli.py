@@ -9,6 +9,7 @@ from pathlib import Path
 from types import FrameType
 
 from hack.cluster import images, node, teardown, testserver, toolchain
+from hack.cluster.console import exit_code
 from hack.cluster.errors import ClusterError
 from hack.cluster.paths import node_dir
 from hack.cluster.processes import Supervisor
@@ -27,12 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; an expected failure is one message and exit code 1."""
     options = _parser().parse_args(arguments)
     command: Command = options.command
-    try:
-        command(options)
-    except ClusterError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return exit_code(lambda: command(options))
 
 
 def _up(options: argparse.Namespace) -> None:
@@ -74,6 +70,8 @@ def _tools(options: argparse.Namespace) -> None:
 
 
 def _up_control_plane(options: argparse.Namespace) -> None:
+    if options.directory is None:
+        raise ClusterError("--control-plane-only needs a folder of its own: --directory DIR")
     directory: Path = options.directory.resolve()
     wanted = testserver.TestServer(directory, options.api_port, options.crds, options.with_controller_manager)
     supervisor = Supervisor(directory)

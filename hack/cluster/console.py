@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from hack.cluster.errors import ClusterError
@@ -44,6 +44,19 @@ def succeeds(command: Sequence[str | Path]) -> bool:
     except FileNotFoundError:
         return False
     return done.returncode == 0
+
+
+def exit_code(command: Callable[[], None]) -> int:
+    """Run a command to its end: what may go wrong on somebody's machine is one message, and no traceback."""
+    try:
+        command()
+    except (ClusterError, OSError) as error:  # a full disc, a folder of root's
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted: what runs already goes on, and the same command continues", file=sys.stderr)
+        return 130
+    return 0
 
 
 class Stopwatch:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from hack.cluster.console import run, succeeds
 from hack.cluster.errors import ClusterError
-from hack.cluster.packages import SEARCH_PATH
 
 BRIDGE = "sightline0"
 CNI_NETWORK = "sightline"
@@ -110,8 +109,3 @@ def remove_network(earlier_rules: Sequence[str], forwarding: str) -> None:
         if rule.startswith("-N"):
             run(["iptables", "-w", "-t", "nat", "-X", rule.split()[1]])
     FORWARDING.write_text(forwarding)
-
-
-def search_path() -> dict[str, str]:
-    """Programs of the plugins (iptables) live in /usr/sbin, which not every PATH has."""
-    return {"PATH": SEARCH_PATH}

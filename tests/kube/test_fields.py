@@ -1,3 +1,5 @@
+"""Who owns which field: the in-memory cluster's server-side apply, by its laws and by the lists that it merges."""
+
 from typing import Any
 
 from hypothesis import given

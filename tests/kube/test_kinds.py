@@ -1,3 +1,5 @@
+"""Where each kind is served, and which kind an object is of."""
+
 import pytest
 
 from sightline_kube.kinds import CAMERA, CAMERA_CLASS, KINDS, POD, Kind, kind_of

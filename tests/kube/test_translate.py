@@ -1,3 +1,5 @@
+"""Every answer of the API server becomes one of our errors, in words that repeat no credential."""
+
 import http
 
 import pytest

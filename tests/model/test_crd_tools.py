@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from sightline_model import crd, reference
-from sightline_model.base import Model, Name
+from sightline_model.base import Model, Name, Timestamp
 from sightline_model.rules import Checked, Listed, Rule, exactly_one, lasting, matching
 from sightline_model.schema import SchemaError, filled, publish, structural
 from sightline_model.validation import problems
@@ -45,6 +45,49 @@ class Outer(Model):
     words: Annotated[list[Name], Field(max_length=2), Listed()] = []
     table: Annotated[dict[str, Name], Field(max_length=2)] = {}
     free: dict[str, Any] | None = None
+
+
+class Bounded(Model):
+    """A bound of every kind."""
+
+    even: Annotated[int, Field(ge=2, le=8, multiple_of=2)] = 2
+    text: Annotated[str, Field(min_length=2, max_length=4, pattern=r"^[a-z]+$")] = "ab"
+    items: Annotated[list[int], Field(min_length=1, max_length=2)] = [1]
+    table: Annotated[dict[str, Name], Field(max_length=1)] = {}
+    free: dict[str, Any] = {}
+    time: Timestamp | None = None
+
+
+class TestProblems:
+    schema = structural(Bounded)
+
+    @pytest.mark.parametrize(
+        ("value", "words"),
+        [
+            ({}, ""),
+            ({"even": 8, "text": "abcd", "items": [1, 2], "table": {"a": "b"}, "time": "2030-01-01T00:00:00Z"}, ""),
+            ({"free": {"any": [None, {"thing": True}]}}, ""),
+            ({"even": 0}, "even: Invalid value: 0: even in body should be greater than or equal to 2"),
+            ({"even": 10}, "even: Invalid value: 10: even in body should be less than or equal to 8"),
+            ({"even": 3}, "even: Invalid value: 3: even in body should be a multiple of 2"),
+            ({"even": True}, 'even: Invalid value: "boolean": even in body must be of type integer: "boolean"'),
+            ({"text": "a"}, "text: Invalid value: text in body should be at least 2 chars long"),
+            ({"text": "abcde"}, "text: Too long: may not be more than 4 bytes"),
+            ({"text": "AB"}, "text: Invalid value: text in body should match '^[a-z]+$'"),
+            ({"text": "ab\n"}, "text: Invalid value: text in body should match '^[a-z]+$'"),
+            ({"items": []}, "items: Invalid value: 0: items in body should have at least 1 items"),
+            ({"items": [1, 2, 3]}, "items: Too many: 3: must have at most 2 items"),
+            ({"items": ["x"]}, 'items[0]: Invalid value: "string": items[0] in body must be of type integer: "string"'),
+            ({"table": {"a": "b", "c": "d"}}, "table: Too many: 2: must have at most 1 items"),
+            ({"table": {"a": "B"}}, "table.a: Invalid value: table.a in body should match"),
+            ({"time": "yesterday"}, "time: Invalid value: time in body must be of type date-time"),
+            ({"time": "2030-01-01T00:00:00"}, "time: Invalid value: time in body must be of type date-time"),
+            ({"even": 3, "odd": 1}, 'strict decoding error: unknown field "odd"'),
+        ],
+    )
+    def test_each_bound_is_told_in_the_words_of_the_api_server(self, value: dict[str, Any], words: str) -> None:
+        first = next(iter(problems(value, self.schema)), "")
+        assert first.startswith(words) if words else first == ""
 
 
 class TestStructural:

@@ -96,8 +96,7 @@ class Cache:
         known = shelf.get(namespace_of(obj), name_of(obj)) if shelf else None
         if known is not None and version_of(known) == version_of(obj):
             return known
-        shared: Obj = self._words.shared(slim(obj))
-        return shared
+        return _Kept(self._words.shared(slim(obj)))
 
     def observe(self, kind: Kind, type_: EventType | None, obj: Obj) -> None:
         """Take one event; `None` (a listed object) means that it exists. Older resourceVersions are ignored."""
@@ -171,6 +170,13 @@ class Cache:
         key = Key(kind, namespace_of(known), name_of(known))
         for subscriber in self._subscribers:
             subscriber(key, before, now)
+
+
+class _Kept(Obj):
+    """An object that is as caches hold it: nothing of it is shared a second time when it comes with its list, all
+    objects of which are taken in at once."""
+
+    __slots__ = ()
 
 
 def slim(obj: Obj) -> Obj:

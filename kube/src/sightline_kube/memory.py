@@ -38,6 +38,7 @@ from sightline_kube.history import Change, History, Selection, WatchLimits
 from sightline_kube.kinds import NAMESPACE, POD, Kind, kind_of
 from sightline_kube.objects import (
     copied,
+    home_of,
     labels_match,
     merge_patched,
     namespace_of,
@@ -153,7 +154,7 @@ class MemoryCluster:
         kind, meta = _kind(config), config["metadata"]
         if kind in admission.STATUS_SUBRESOURCE:
             config.pop("status", None)
-        stored = self._find(kind, meta.get("namespace"), meta.get("name"))
+        stored = self._find(kind, home_of(kind, config), meta.get("name"))
         if stored is None:
             if meta.get("uid"):
                 raise ConflictError(f'{kind.plural} "{meta.get("name")}" with uid {meta["uid"]} is not there')
@@ -167,7 +168,7 @@ class MemoryCluster:
         await self._turn()
         new = without_nulls(obj)
         kind, meta = _kind(new), new["metadata"]
-        stored = self._stored(kind, meta.get("namespace"), str(meta.get("name")))
+        stored = self._stored(kind, home_of(kind, new), str(meta.get("name")))
         if kind in admission.OWN and not meta.get("resourceVersion"):
             raise InvalidError("metadata.resourceVersion: must be specified for an update")
         self._check(kind, stored, meta)
@@ -185,7 +186,7 @@ class MemoryCluster:
         await self._turn()
         new = without_nulls(obj)
         kind, meta = _kind(new), new["metadata"]
-        stored = self._stored(kind, meta.get("namespace"), str(meta.get("name")))
+        stored = self._stored(kind, home_of(kind, new), str(meta.get("name")))
         if kind not in admission.STATUS_SUBRESOURCE:
             raise NotFoundError("the server could not find the requested resource")
         if kind in admission.OWN and not meta.get("resourceVersion"):
@@ -259,8 +260,8 @@ class MemoryCluster:
     def _create(self, kind: Kind, obj: Obj, applier: str | None = None) -> Obj:
         meta: dict[str, Any] = {key: value for key, value in obj["metadata"].items() if key not in _FROM_BEFORE}
         meta.pop("resourceVersion", None)
-        if kind.namespaced:
-            self._check_namespace(str(meta.get("namespace") or ""))
+        if namespace := home_of(kind, obj):
+            self._check_namespace(namespace)
         else:
             meta.pop("namespace", None)
         if not meta.get("name") and meta.get("generateName"):
@@ -284,8 +285,6 @@ class MemoryCluster:
         return _shown(stored.obj)
 
     def _check_namespace(self, name: str) -> None:
-        if not name:
-            raise InvalidError("metadata.namespace: an object of this kind lives in a namespace")
         namespace = self._find(NAMESPACE, None, name)
         if namespace is None:
             raise NotFoundError(f'namespaces "{name}" not found')

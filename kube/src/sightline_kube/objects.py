@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from sightline_kube.cluster import Obj
+from sightline_kube.errors import InvalidError
+from sightline_kube.kinds import Kind
 
 _LEAVES = frozenset({str, int, float, bool, type(None)})
 _LISTS = (list, tuple)
@@ -61,6 +63,15 @@ def name_of(obj: Obj) -> str:
 def namespace_of(obj: Obj) -> str:
     """The object's namespace; empty for cluster-scoped objects."""
     return str(obj["metadata"].get("namespace") or "")
+
+
+def home_of(kind: Kind, obj: Obj) -> str | None:
+    """The namespace of an object that is to be written, None for cluster-scoped ones. InvalidError where it is missing:
+    the API server would answer with a bare 404, as if something had gone."""
+    namespace: str | None = obj["metadata"].get("namespace")
+    if kind.namespaced and not namespace:
+        raise InvalidError("metadata.namespace: an object of this kind lives in a namespace")
+    return namespace if kind.namespaced else None
 
 
 def owner_references(obj: Obj) -> list[dict[str, Any]]:

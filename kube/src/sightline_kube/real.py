@@ -35,6 +35,7 @@ from sightline_kube.cluster import (
 )
 from sightline_kube.errors import GoneError, InvalidError, UnauthenticatedError, UnavailableError
 from sightline_kube.kinds import Kind, kind_of
+from sightline_kube.objects import home_of
 from sightline_kube.translate import error_of, without_credentials
 
 log = logging.getLogger(__name__)
@@ -227,7 +228,7 @@ class RealCluster:
         kind = _kind(obj)
         if obj["metadata"].get("resourceVersion"):  # the server calls this an internal error
             raise InvalidError("metadata.resourceVersion must not be set on objects to be created")
-        path = kind.path(obj["metadata"].get("namespace"))
+        path = kind.path(home_of(kind, obj))
         return await self._call(_Request("create", kind, "POST", path, _STRICT, obj))
 
     async def apply(self, obj: Obj, *, field_manager: str) -> Obj:
@@ -467,8 +468,8 @@ def _kind(obj: Obj) -> Kind:
 
 
 def _path(obj: Obj) -> str:
-    metadata = obj["metadata"]
-    return _kind(obj).path(metadata.get("namespace"), metadata["name"])
+    kind = _kind(obj)
+    return kind.path(home_of(kind, obj), obj["metadata"]["name"])
 
 
 def _selector(labels: Mapping[str, str] | None) -> dict[str, str]:

@@ -8,15 +8,13 @@ from datetime import datetime
 
 from sightline_model.camera import Access, Grant, Role
 
-GUEST_PREFIX = "guest-"
-
 
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Somebody whom an authenticator vouches for.
 
     `user` and `groups` are as the issuer spells them; `issuer` names the authenticator (an OIDC issuer's URL,
-    `kubernetes`, `sightline` or `static`); `extra` is what a SubjectAccessReview wants to see again.
+    `kubernetes`, `sightline` or `static`); `uid` is Kubernetes' own; a `guest` has not signed in.
     """
 
     user: str

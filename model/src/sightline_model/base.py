@@ -11,7 +11,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from sightline_model.rules import SCHEMA_KEY, Rule, lasting, raise_if_broken
+from sightline_model.rules import SCHEMA_KEY, Rule, raise_if_broken
 
 GROUP = "sightline.dev"
 VERSION = "v1alpha1"
@@ -26,7 +26,6 @@ Name = Annotated[str, Field(min_length=1, max_length=63, pattern=NAME_PATTERN)]
 SecretName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
 # Go's duration syntax, as kubectl users write it: "500ms", "30s", "1h30m"; fields add bounds with `rules.lasting`.
 DurationText = Annotated[str, Field(min_length=1, max_length=32)]
-Duration = Annotated[DurationText, lasting("0s", "168h")]
 Text = Annotated[str, Field(max_length=1024)]
 ShortText = Annotated[str, Field(max_length=256)]
 Timestamp = AwareDatetime

@@ -313,7 +313,8 @@ class Grant(Model):
     """Roles for some subjects, for a time if wanted: a booking."""
 
     subjects: Annotated[list[Subject], Field(min_length=1, max_length=64), Listed()]
-    """user:NAME, group:NAME, `authenticated` for everybody who signed in, `guest` for everybody."""
+    """user:NAME, group:NAME, `authenticated` for everybody who signed in, `guest` for everybody (in this version
+    they have to sign in, too)."""
     roles: Annotated[list[Role], Field(min_length=1, max_length=3), Listed()]
     """What they may do."""
     from_: Annotated[Timestamp | None, Field(alias="from")] = None

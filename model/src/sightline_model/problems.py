@@ -30,7 +30,6 @@ class ProblemCode(StrEnum):
     METHOD_NOT_ALLOWED = "method-not-allowed"
     CONFLICT = "conflict"
     ALREADY_EXISTS = "already-exists"
-    GONE = "gone"
     PRECONDITION_FAILED = "precondition-failed"
     PRECONDITION_REQUIRED = "precondition-required"
     BODY_TOO_LARGE = "body-too-large"
@@ -45,6 +44,7 @@ class ProblemCode(StrEnum):
     AGENT_OVERLOADED = "agent-overloaded"
     CLUSTER_UNAVAILABLE = "cluster-unavailable"
     ISSUER_UNAVAILABLE = "issuer-unavailable"
+    STOPPING = "stopping"
     SOURCE_NOT_READY = "source-not-ready"
     SOURCE_UNREACHABLE = "source-unreachable"
     SOURCE_AUTHENTICATION_FAILED = "source-authentication-failed"
@@ -69,7 +69,6 @@ _TABLE: dict[ProblemCode, tuple[int, str]] = {
     _C.METHOD_NOT_ALLOWED: (405, "This method is not for this resource"),
     _C.CONFLICT: (409, "Somebody else changed it meanwhile"),
     _C.ALREADY_EXISTS: (409, "It exists already"),
-    _C.GONE: (410, "This is no longer offered"),
     _C.PRECONDITION_FAILED: (412, "The precondition does not hold"),
     _C.PRECONDITION_REQUIRED: (428, "A precondition is required"),
     _C.BODY_TOO_LARGE: (413, "The body is too large"),
@@ -84,6 +83,7 @@ _TABLE: dict[ProblemCode, tuple[int, str]] = {
     _C.AGENT_OVERLOADED: (503, "The camera's agent can serve no more viewers now"),
     _C.CLUSTER_UNAVAILABLE: (503, "Kubernetes does not answer"),
     _C.ISSUER_UNAVAILABLE: (503, "The sign-in service does not answer"),
+    _C.STOPPING: (503, "The front door is being restarted"),
     _C.SOURCE_NOT_READY: (409, "The camera has not sent a picture yet"),
     _C.SOURCE_UNREACHABLE: (409, "The camera cannot be reached"),
     _C.SOURCE_AUTHENTICATION_FAILED: (409, "The camera refuses the credentials"),
