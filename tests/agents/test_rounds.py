@@ -7,7 +7,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline_agent.rounds import GRAIN_SECONDS, Rounds, Turn
+from sightline_agent.rounds import COARSE_FROM_SECONDS, COARSE_GRAINS, FULL, GRAIN_SECONDS, Rounds, Turn
 from tests.helpers.virtual_time import run
 
 
@@ -38,9 +38,39 @@ def test_work_comes_again_and_up_to_a_grain_early(every: float, times: int) -> N
 
     run(scenario())
     assert len(desk.done) == times
-    least, most = max(every - GRAIN_SECONDS, 0.0), max(every, GRAIN_SECONDS)
+    early = GRAIN_SECONDS * (COARSE_GRAINS if every >= COARSE_FROM_SECONDS else 1)
+    least, most = max(every - early, 0.0), max(every, GRAIN_SECONDS)
     for before, after in zip([0.0, *desk.done], desk.done, strict=False):
         assert least - 1e-6 <= after - before <= most + 1e-6
+
+
+def test_what_has_time_waits_for_the_others() -> None:
+    """Begun at any moments, the looks of a second are four rounds."""
+    desks = [Desk(1.0, 4) for _ in range(40)]
+
+    async def scenario() -> None:
+        rounds = Rounds()
+        for desk in desks:
+            desk.start(rounds)
+            await asyncio.sleep(0.026)
+        await asyncio.sleep(6)
+
+    run(scenario())
+    assert len({round(time, 3) for desk in desks for time in desk.done if 2 <= time < 3}) == 4
+
+
+def test_a_full_round_takes_nobody_more() -> None:
+    desks = [Desk(1.2, 1) for _ in range(FULL + 10)]
+
+    async def scenario() -> None:
+        rounds = Rounds()
+        for desk in desks:
+            desk.start(rounds)
+        await asyncio.sleep(2)
+
+    run(scenario())
+    times = [round(desk.done[0], 3) for desk in desks]
+    assert times == [1.0] * FULL + [1.2] * 10
 
 
 def test_many_wake_up_together() -> None:

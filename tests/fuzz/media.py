@@ -5,9 +5,11 @@ from random import Random
 from sightline_agent.media import h264, rtp, sps
 from sightline_agent.media.assembler import Assembler
 from sightline_agent.media.frames import MAX_PAYLOAD, Chunk
+from sightline_agent.media.grammar import H264
+from sightline_agent.media.runs import Run, runs
 from sightline_agent.sources.rtsp import auth, messages, sdp
 from sightline_agent.sources.rtsp.sound import plan
-from sightline_agent.sources.rtsp.wire import MAX_BODY, MAX_HEAD, Message, Packet, Splitter, WireError
+from sightline_agent.sources.rtsp.wire import MAX_BODY, MAX_HEAD, Item, Message, Splitter, WireError
 from tests.fuzz.runner import Target
 
 _URL = "rtsp://192.0.2.1:554/cam"
@@ -25,7 +27,7 @@ class Rtsp:
             at_once = whole.feed(data)
         except WireError:
             at_once = []
-        in_pieces: list[Packet | Message] = []
+        in_pieces: list[Item] = []
         position = 0
         try:
             while position < len(data):
@@ -94,33 +96,47 @@ class CameraSdp:
     def close(self) -> None: ...
 
 
+def records(data: bytes) -> list[list[bytes]]:
+    """Packets as they come, in records of two bytes of length, one of flags, and a packet; some come together."""
+    found: list[list[bytes]] = [[]]
+    position = 0
+    while position + _RECORD <= len(data):
+        size, flags = int.from_bytes(data[position : position + 2], "big"), data[position + 2]
+        found[-1].append(data[position + _RECORD : position + _RECORD + size])
+        position += _RECORD + size
+        if flags & 1:
+            found.append([])
+    return found
+
+
 class Stream:
-    """RTP packets in records of two bytes of length, one of flags, and a packet."""
+    """RTP packets, in runs and each for itself: the same comes out."""
 
     def __init__(self) -> None:
         self._reorderer = rtp.Reorderer()
         self._assembler = Assembler()
+        self._each = Assembler()
 
     def feed(self, data: bytes, random: Random) -> None:
-        position = 0
-        while position + _RECORD <= len(data):
-            size, flags = int.from_bytes(data[position : position + 2], "big"), data[position + 2]
-            packet = data[position + _RECORD : position + _RECORD + size]
-            position += _RECORD + size
-            self._packet(packet)
-            if flags & 1:
-                self._check_chunks(self._assembler.take(), len(data))
-        self._check_chunks(self._assembler.take(), len(data))
+        for packets in records(data):
+            found, malformed = runs(packets, H264)
+            assert malformed + sum(len(run.payloads) for run in found) == len(packets)
+            for run in found:
+                self._digest(run)
+            chunks = self._assembler.take()
+            assert chunks == self._each.take()
+            self._check_chunks(chunks, len(data))
 
-    def _packet(self, data: bytes) -> None:
-        try:
-            packet = rtp.parse(data)
-        except rtp.RtpError:
-            return
-        assert len(packet.payload) <= len(data)
-        for ready, gap in self._reorderer.push(packet):
-            if ready.payload:
-                self._assembler.push(ready.payload, ready.timestamp, ready.marker, gap)
+    def _digest(self, run: Run) -> None:
+        usual = run.shape != 0 and self._reorderer.passes(run.sequence, run.ssrc, len(run.payloads))
+        if usual:
+            self._assembler.extend(run)
+        for packet in run.packets():
+            for ready, gap in [(packet, False)] if usual else self._reorderer.push(packet):
+                if ready.payload:
+                    self._each.push(ready.payload, ready.timestamp, ready.marker, gap)
+                    if not usual:
+                        self._assembler.push(ready.payload, ready.timestamp, ready.marker, gap)
 
     def _check_chunks(self, chunks: list[Chunk], size: int) -> None:
         for chunk in chunks:
@@ -202,7 +218,7 @@ _SDP_TOKENS = (
     b",,",
     b"0000",
 )
-_H264_TOKENS = (
+CAMERA_TOKENS = (
     bytes((24,)),
     bytes((28, 0x85)),
     bytes((28, 0x45)),
@@ -220,7 +236,7 @@ _H264_TOKENS = (
 TARGETS = (
     Target("rtsp", Rtsp, _RTSP_TOKENS, 200_000),
     Target("camera-sdp", CameraSdp, _SDP_TOKENS, 128 * 1024),
-    Target("rtp", Stream, _H264_TOKENS, 65_000),
-    Target("h264", Payload, _H264_TOKENS, 65_535),
-    Target("sps", Sps, _H264_TOKENS, 5000),
+    Target("rtp", Stream, CAMERA_TOKENS, 65_000),
+    Target("h264", Payload, CAMERA_TOKENS, 65_535),
+    Target("sps", Sps, CAMERA_TOKENS, 5000),
 )

@@ -1,14 +1,18 @@
-"""The native receiver, where it is built: the port with it, and its reading of RTCP against the Python one's."""
+"""What is native, where it is built: the port with its receiver, its reading of RTCP, and what takes a camera's bytes
+apart, against the Python one's."""
 
 import importlib.util
 from random import Random
 
 from pylibsrtp import Error, Policy, Session
 
+from sightline_agent.media.grammar import H264, H265
+from sightline_agent.sources.rtsp.apart import Apart, native
 from sightline_agent.transport import rtcp
 from sightline_agent.transport.fanout import Address, SendKeys
 from sightline_agent.transport.receiver import NativeReceiver
 from sightline_agent.transport.srtp import PROFILES
+from tests.fuzz.media import CAMERA_TOKENS, records
 from tests.fuzz.runner import Target
 from tests.fuzz.transport import RTCP_TOKENS, STUN_TOKENS, Mux
 
@@ -36,7 +40,7 @@ class Rtcp:
         self._now += 1
         if random.random() < 0.1:
             # The stream of bytes itself, not sealed: never believed.
-            answer, (left, answered, _, _) = self._receiver.digest(data, _HOME, self._now)
+            answer, (left, (answered, *_)) = self._receiver.digest(data, _HOME, self._now)
             assert (answer, answered) == (None, 0)
             assert all(number == 0 for _, _, _, number in left)
             return
@@ -45,7 +49,7 @@ class Rtcp:
         except (Error, ValueError):
             return  # no RTCP that a peer could seal
         self._association.news()
-        _, (left, _, _, taken) = self._receiver.digest(sealed, _HOME, self._now)
+        _, (left, (_, _, taken, *_)) = self._receiver.digest(sealed, _HOME, self._now)
         if len(sealed) < 2 or sealed[1] not in range(192, 224) or not 128 <= sealed[0] <= 191:
             assert not taken  # the mux's business
             return
@@ -74,11 +78,36 @@ class Rtcp:
         self._association.close()
 
 
+class CameraBytes:
+    """What a camera sends, taken apart: interleaved frames and datagrams."""
+
+    def __init__(self) -> None:
+        self._native, self._reference = native(), Apart()
+
+    def feed(self, data: bytes, random: Random) -> None:
+        codec = random.choice((H264, H265))
+        for packets in records(data):
+            assert self._native.runs(packets, codec) == self._reference.runs(packets, codec)
+        frames = b"".join(
+            b"$" + bytes((random.randrange(2),)) + len(packet).to_bytes(2, "big") + packet
+            for packets in records(data)
+            for packet in packets
+        )
+        for found in (data, frames, frames[: random.randrange(len(frames) + 1)]):
+            assert self._native.cut(found, 0) == self._reference.cut(found, 0)
+            assert self._native.reader(0, codec)(found, 0) == self._reference.reader(0, codec)(found, 0)
+
+    def check(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
 _INSTALLED = importlib.util.find_spec("sightline_fanout") is not None
 TARGETS = (
     (
         Target("native-mux", lambda: Mux(NativeReceiver()), STUN_TOKENS, 2048),
         Target("native-rtcp", Rtcp, RTCP_TOKENS, 1900),
+        Target("native-camera", CameraBytes, CAMERA_TOKENS, 8000),
     )
     if _INSTALLED
     else ()

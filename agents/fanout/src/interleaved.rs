@@ -1,17 +1,19 @@
 //! What a camera sends, taken apart: the binary frames of an RTSP connection (RFC 2326 section 10.12), and RTP packets
 //! (RFC 3550) in runs.
 //!
-//! The rules are those of the Python sources, `sources/rtsp/wire.py` and `media/rtp.py`, and one suite of tests holds
-//! both to them; both functions look at bytes and keep nothing. What is gained: a frame of pictures is a dozen packets,
+//! The rules are those of the Python sources, `sources/rtsp/wire.py` and `media/runs.py`, and one suite of tests holds
+//! both to them; these functions look at bytes and keep nothing. What is gained: a frame of pictures is a dozen packets,
 //! and nothing has to be interpreted for each of them.
 
 #![forbid(unsafe_code)]
 
 use std::ops::Range;
 
+use crate::slices::{Codec, END, SLICE, START, continues, part};
+
 const DOLLAR: u8 = b'$';
 const FRAME_HEADER: usize = 4;
-pub const RTP_HEADER: usize = 12;
+const RTP_HEADER: usize = 12;
 const MARKER: u8 = 0x80;
 
 /// The binary frames at the beginning of a piece of the stream.
@@ -82,22 +84,66 @@ pub fn parse(data: &[u8]) -> Option<Packet> {
     })
 }
 
-/// How many packets behind the first differ from it in nothing but their payloads and sequence numbers, which go on by
-/// one, and end no frame: these are their payloads, from `RTP_HEADER` on.
-pub fn following<'a>(first: &[u8], packets: impl Iterator<Item = &'a [u8]>) -> usize {
-    let Some(head) = first.first_chunk::<RTP_HEADER>().filter(|head| head[0] == 0x80 && head[1] & MARKER == 0) else {
-        return 0;
-    };
-    let mut sequence = u16::from_be_bytes([head[2], head[3]]);
-    packets
-        .take_while(|data| {
-            sequence = sequence.wrapping_add(1);
-            data.len() > RTP_HEADER
-                && data[..2] == head[..2]
-                && data[2..4] == sequence.to_be_bytes()
-                && data[4..RTP_HEADER] == head[4..]
-        })
-        .count()
+/// Packets that differ in nothing but their numbers, which go on by one, and in what they carry of one slice; the last
+/// one alone may end a frame. What is no part of a slice is a run by itself, of the shape 0.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Run<'a> {
+    pub payload_type: u8,
+    pub marker: bool,
+    /// Of the first packet.
+    pub sequence: u16,
+    pub timestamp: u32,
+    pub ssrc: u32,
+    pub payloads: Vec<&'a [u8]>,
+    /// See `slices`.
+    pub shape: u8,
+}
+
+impl<'a> Run<'a> {
+    fn new(packet: &Packet, payload: &'a [u8], shape: u8) -> Self {
+        Self {
+            payload_type: packet.payload_type,
+            marker: packet.marker,
+            sequence: packet.sequence,
+            timestamp: packet.timestamp,
+            ssrc: packet.ssrc,
+            payloads: vec![payload],
+            shape,
+        }
+    }
+
+    /// Takes the next packet in; false when it begins another run.
+    fn take(&mut self, codec: Codec, packet: &Packet, payload: &'a [u8], shape: u8) -> bool {
+        let goes_on = self.shape & (SLICE | END) == SLICE
+            && shape & (SLICE | START) == SLICE
+            && !self.marker
+            && packet.sequence == self.sequence.wrapping_add(self.payloads.len() as u16)
+            && (packet.payload_type, packet.timestamp, packet.ssrc) == (self.payload_type, self.timestamp, self.ssrc)
+            && self.payloads.last().is_some_and(|before| continues(codec, before, payload));
+        if goes_on {
+            self.payloads.push(payload);
+            self.shape |= shape;
+            self.marker = packet.marker;
+        }
+        goes_on
+    }
+}
+
+/// Takes packets apart, and says how many were none.
+pub fn runs<'a>(codec: Codec, packets: impl Iterator<Item = &'a [u8]>) -> (Vec<Run<'a>>, usize) {
+    let (mut found, mut malformed) = (Vec::<Run<'a>>::new(), 0);
+    for data in packets {
+        let Some(packet) = parse(data) else {
+            malformed += 1;
+            continue;
+        };
+        let payload = &data[packet.payload.clone()];
+        let shape = part(codec, payload);
+        if !found.last_mut().is_some_and(|run| run.take(codec, &packet, payload, shape)) {
+            found.push(Run::new(&packet, payload, shape));
+        }
+    }
+    (found, malformed)
 }
 
 #[cfg(test)]
@@ -154,17 +200,40 @@ mod tests {
     }
 
     #[test]
-    fn packets_follow_up_to_the_first_that_differs() {
-        let first = rtp(0x80, 0x60, 0xffff, b"a");
-        let next = |second, sequence| rtp(0x80, second, sequence, b"b");
-        let run = |packets: &[Vec<u8>]| following(&first, packets.iter().map(Vec::as_slice));
-        assert_eq!(run(&[next(0x60, 0), next(0x60, 1), next(0xe0, 2)]), 2);
-        assert_eq!(run(&[next(0x61, 0)]), 0);
-        assert_eq!(run(&[next(0x60, 1)]), 0);
-        assert_eq!(run(&[rtp(0x80, 0x60, 0, b"")]), 0);
-        let mut other = next(0x60, 0);
-        other[11] = 1;
-        assert_eq!(run(&[other]), 0);
-        assert_eq!(following(&next(0xe0, 1), [&next(0x60, 2)[..]].into_iter()), 0);
+    fn packets_of_a_slice_are_one_run() {
+        let packets = [
+            rtp(0x80, 0x60, 0xffff, b"\x7c\x81a"),
+            rtp(0x80, 0x60, 0, b"\x7c\x01b"),
+            rtp(0x80, 0xe0, 1, b"\x7c\x41c"),
+            rtp(0x80, 0xe0, 2, b"\x41d"),
+        ];
+        let (found, malformed) = runs(Codec::H264, packets.iter().map(Vec::as_slice));
+        assert_eq!((found.len(), malformed), (2, 0));
+        assert_eq!((found[0].sequence, found[0].payloads.len(), found[0].marker), (0xffff, 3, true));
+        assert_eq!((found[0].shape, found[1].shape), (SLICE | START | END, SLICE | START | END));
+    }
+
+    #[test]
+    fn what_differs_begins_another_run() {
+        let count = |packets: &[Vec<u8>]| runs(Codec::H264, packets.iter().map(Vec::as_slice)).0.len();
+        let first = || rtp(0x80, 0x60, 5, b"\x7c\x81a");
+        let mut elsewhere = rtp(0x80, 0x60, 6, b"\x7c\x01b");
+        elsewhere[11] = 1;
+        let others = [
+            rtp(0x80, 0x60, 7, b"\x7c\x01b"),
+            rtp(0x80, 0x61, 6, b"\x7c\x01b"),
+            rtp(0x80, 0x60, 6, b"\x7c\x81b"),
+            rtp(0x80, 0x60, 6, b"\x7c\x05b"),
+            rtp(0x80, 0x60, 6, b"\x41b"),
+            rtp(0x80, 0x60, 6, b""),
+            elsewhere,
+        ];
+        assert_eq!(count(&[first(), rtp(0x80, 0x60, 6, b"\x7c\x01b")]), 1);
+        for other in others {
+            assert_eq!(count(&[first(), other]), 2);
+        }
+        assert_eq!(count(&[rtp(0x80, 0xe0, 5, b"\x7c\x81a"), rtp(0x80, 0x60, 6, b"\x7c\x01b")]), 2);
+        assert_eq!(count(&[rtp(0x80, 0x60, 5, b"\x7c\x41a"), rtp(0x80, 0x60, 6, b"\x7c\x01b")]), 2);
+        assert_eq!(runs(Codec::H264, [&b"?"[..]].into_iter()).1, 1);
     }
 }

@@ -14,7 +14,8 @@
 //! * `fanout`: all viewers; `books`: what is counted about them.
 //! * `turn`: a slice for a viewer who is behind the stream; `pace`: how large.
 //! * `receive`: what viewers send while nothing changes; `check`, `srtcp` and `feedback` read it.
-//! * `interleaved`: what a camera sends, taken apart.
+//! * `port`: the thread that reads the media port.
+//! * `interleaved`: what a camera sends, taken apart; `slices`: what its payloads are.
 //! * `python`, `python_interleaved` and `python_receive`: the module that Python imports; off unless the feature `python`
 //!   is on.
 
@@ -27,6 +28,7 @@ pub mod feedback;
 pub mod interleaved;
 pub mod lane;
 pub mod pace;
+pub mod port;
 #[cfg(feature = "python")]
 mod python;
 #[cfg(feature = "python")]
@@ -36,6 +38,7 @@ mod python_receive;
 pub mod receive;
 pub mod ring;
 pub mod shards;
+pub mod slices;
 pub mod srtcp;
 pub mod srtp;
 pub mod stream;

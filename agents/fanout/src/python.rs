@@ -11,7 +11,7 @@ use pyo3::types::{PyBytes, PyTuple};
 
 use crate::fanout::{self, Events, Limits, TooLong};
 use crate::pace::Pace;
-use crate::python_interleaved::{frames, runs};
+use crate::python_interleaved::{frames, read, runs};
 use crate::python_receive::Receiver;
 use crate::ring::Chunk;
 use crate::srtp::{Profile, Srtp};
@@ -19,7 +19,7 @@ use crate::stream::{Rtx, Settings, Stream};
 use crate::wire::{Errno, Message, Method, Sockets, Wire};
 
 /// Grows with each change that the Python side has to know.
-const INTERFACE: u32 = 7;
+const INTERFACE: u32 = 8;
 
 #[derive(FromPyObject)]
 struct PyLimits {
@@ -323,5 +323,6 @@ fn sightline_fanout(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<FanOut>()?;
     module.add_class::<Receiver>()?;
     module.add_function(wrap_pyfunction!(frames, module)?)?;
+    module.add_function(wrap_pyfunction!(read, module)?)?;
     module.add_function(wrap_pyfunction!(runs, module)?)
 }

@@ -1,88 +1,92 @@
-//! The receiver for Python: datagrams in, and what Python has to look at out.
+//! The receiver for Python: what viewers send in, and what Python has to look at out.
+//!
+//! Python's objects are made when no lock is held: making one may run anything, and want the lock.
 
 #![allow(clippy::needless_pass_by_value)] // what Python passes is taken apart into owned values
 
 use std::net::SocketAddr;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::check::Credentials;
+use crate::port::{self, Digested, Port, Shared};
 use crate::python::socket_address;
-use crate::receive::{self, Now, Verdict};
+use crate::receive::Now;
 use crate::srtcp::Srtcp;
 use crate::srtp::Profile;
-use crate::sys::{self, Received};
-
-/// Datagrams per system call; fewer than that mean that no more are there.
-const SLOTS: usize = 32;
-const SLOT_BYTES: usize = 2048;
 
 /// A datagram, host and port that it came from, and the association whose RTCP it is in clear; 0 for one as it came.
 type Left = (Py<PyBytes>, String, u16, u64);
-/// What is left, how many checks were answered and could not be answered, how much RTCP was taken.
-type Harvest = (Vec<Left>, usize, usize, usize);
+/// Checks that were answered, those that could not be, RTCP that was taken, what found the inbox full, defects.
+type Counts = (u64, u64, u64, u64, u64);
+type Harvest = (Vec<Left>, Counts);
 /// Stream, count, lost, highest sequence number, jitter, last sender report, delay, time by the wall clock.
 type Noted = (u32, u64, u32, u32, u32, u32, u32, f64);
 
-#[derive(Default)]
-struct Counts {
-    answered: usize,
-    unanswered: usize,
-    taken: usize,
-}
-
-/// What viewers send. Not thread-safe: a second call meanwhile raises RuntimeError.
-#[pyclass]
+/// What viewers send.
+#[pyclass(frozen)]
 pub struct Receiver {
-    inner: receive::Receiver,
-    buffer: Vec<u8>,
-    found: Vec<Option<Received>>,
+    shared: Arc<Shared>,
+    port: Mutex<Option<Port>>,
 }
 
 #[pymethods]
 impl Receiver {
+    /// `inbox`: so many datagrams wait for `collect` at most.
     #[new]
-    fn new() -> Self {
-        Self { inner: receive::Receiver::default(), buffer: vec![0; SLOTS * SLOT_BYTES], found: Vec::new() }
+    fn new(inbox: usize) -> PyResult<Self> {
+        Ok(Self { shared: Arc::new(Shared::new(inbox)?), port: Mutex::default() })
     }
 
-    fn open(&mut self) -> u64 {
-        self.inner.open()
+    fn open(&self) -> u64 {
+        self.shared.receiver().open()
     }
 
-    fn close(&mut self, id: u64) {
-        self.inner.close(id);
+    fn close(&self, id: u64) {
+        self.shared.receiver().close(id);
     }
 
     /// Master key and salt of the peer's direction. Raises ValueError where they do not fit the profile.
-    fn unlock(&mut self, id: u64, profile: &str, key: &[u8], salt: &[u8]) -> PyResult<()> {
+    fn unlock(&self, id: u64, profile: &str, key: &[u8], salt: &[u8]) -> PyResult<()> {
         let refused = || PyValueError::new_err("these keys fit no profile");
         let profile = Profile::named(profile).ok_or_else(refused)?;
-        self.inner.unlock(id, Srtcp::new(profile, key, salt).map_err(|_| refused())?);
+        let keys = Srtcp::new(profile, key, salt).map_err(|_| refused())?;
+        self.shared.receiver().unlock(id, keys);
         Ok(())
     }
 
-    fn place(&mut self, id: u64, address: (String, u16), ufrag: &[u8], password: &[u8]) -> PyResult<()> {
+    fn place(&self, id: u64, address: (String, u16), ufrag: &[u8], password: &[u8]) -> PyResult<()> {
         let address = plain(socket_address(&address.0, address.1)?);
-        self.inner.place(id, address, Credentials::new(ufrag, password));
+        let credentials = Credentials::new(ufrag, password);
+        self.shared.receiver().place(id, address, credentials);
         Ok(())
     }
 
-    fn lift(&mut self, id: u64) {
-        self.inner.lift(id);
+    /// When this has returned, nothing more is digested or answered for the association.
+    fn lift(&self, id: u64) {
+        self.shared.receiver().lift(id);
     }
 
-    fn unprotect<'py>(&mut self, py: Python<'py>, id: u64, data: &[u8]) -> Option<Bound<'py, PyBytes>> {
+    fn unprotect<'py>(&self, py: Python<'py>, id: u64, data: &[u8]) -> Option<Bound<'py, PyBytes>> {
         let mut packet = data.to_vec();
-        self.inner.unprotect(id, &mut packet).map(|plain| PyBytes::new(py, plain))
+        let length = self.shared.receiver().unprotect(id, &mut packet)?.len();
+        Some(PyBytes::new(py, &packet[..length]))
     }
 
-    /// When a check was answered and when RTCP was authentic (monotonic; None: never), and what was reported last.
+    /// When a check was answered and when RTCP was authentic (monotonic; None: never).
+    fn times(&self, id: u64) -> (Option<f64>, Option<f64>) {
+        let receiver = self.shared.receiver();
+        receiver.news(id).map_or((None, None), |news| (news.checked, news.reported))
+    }
+
+    /// The same, and what was reported last.
     fn news(&self, id: u64) -> (Option<f64>, Option<f64>, Vec<Noted>) {
-        let Some(news) = self.inner.news(id) else { return (None, None, Vec::new()) };
+        let receiver = self.shared.receiver();
+        let Some(news) = receiver.news(id) else { return (None, None, Vec::new()) };
         let noted = news.noted.iter().map(|noted| {
             let report = noted.report;
             let place = (report.highest_sequence, report.jitter, report.last_sender_report, report.delay);
@@ -91,33 +95,31 @@ impl Receiver {
         (news.checked, news.reported, noted.collect())
     }
 
-    /// Reads what a socket has, at most so many datagrams.
-    fn receive(&mut self, py: Python<'_>, fd: RawFd, most: usize, now: (f64, f64)) -> Harvest {
-        let now = Now { monotonic: now.0, wall: now.1 };
-        let (mut left, mut counts) = (Vec::new(), Counts::default());
-        let mut read = 0;
-        while read < most && sys::receive_many(fd, &mut self.buffer, SLOT_BYTES, &mut self.found).is_ok() {
-            for (slot, received) in self.buffer.chunks_exact_mut(SLOT_BYTES).zip(&self.found) {
-                let Some(Received { length, source }) = *received else { continue };
-                let data = &mut slot[..length];
-                let verdict = self.inner.digest(data, source, now);
-                let answer = counts.note(&verdict);
-                if answer.is_some_and(|answer| sys::send_one(fd, answer, &source).is_err()) {
-                    counts.unanswered += 1;
-                }
-                left.extend(rest(py, &verdict, data, source));
-            }
-            read += self.found.len();
-            if self.found.len() < SLOTS {
-                break;
-            }
+    /// Has a thread read these sockets until `stop`. The descriptor that is readable while something is to be collected.
+    fn listen(&self, sockets: Vec<RawFd>) -> PyResult<RawFd> {
+        let mut port = self.port();
+        if port.is_some() {
+            return Err(PyRuntimeError::new_err("it listens already"));
         }
-        (left, counts.answered, counts.unanswered, counts.taken)
+        *port = Some(Port::open(&self.shared, &sockets)?);
+        Ok(self.shared.bell().as_raw_fd())
     }
 
-    /// The same for one datagram that was read elsewhere; its answer, if any, comes first.
+    /// Ends the thread: afterwards nobody reads the sockets. What it left is to be collected all the same.
+    fn stop(&self) {
+        let port = self.port().take();
+        drop(port); // joins, which takes no longer than some datagrams: the thread never waits for the interpreter
+    }
+
+    /// The oldest of what is left, and what was counted since the last time.
+    fn collect(&self, py: Python<'_>, most: usize) -> Harvest {
+        let (left, counts) = self.shared.collect(most);
+        (left.into_iter().map(|left| handed(py, left)).collect(), numbers(&counts))
+    }
+
+    /// Digests one datagram that was read elsewhere; its answer, if any, comes first.
     fn digest(
-        &mut self,
+        &self,
         py: Python<'_>,
         data: &[u8],
         address: (String, u16),
@@ -125,38 +127,29 @@ impl Receiver {
     ) -> PyResult<(Option<Py<PyBytes>>, Harvest)> {
         let now = Now { monotonic: now.0, wall: now.1 };
         let source = plain(socket_address(&address.0, address.1)?);
-        let mut data = data.to_vec();
-        let verdict = self.inner.digest(&mut data, source, now);
-        let mut counts = Counts::default();
-        let answer = counts.note(&verdict).map(|answer| PyBytes::new(py, answer).unbind());
-        let left = rest(py, &verdict, &data, source).into_iter().collect();
-        Ok((answer, (left, counts.answered, 0, counts.taken)))
+        let (mut data, mut answer) = (data.to_vec(), None);
+        let Digested { left, counts } = self.shared.digest(&mut data, source, now, |bytes| {
+            answer = Some(bytes.to_vec());
+            true
+        });
+        let answer = answer.map(|answer| PyBytes::new(py, &answer).unbind());
+        Ok((answer, (left.into_iter().map(|left| handed(py, left)).collect(), numbers(&counts))))
     }
 }
 
-impl Counts {
-    /// Counts, and gives back what is to be sent.
-    fn note<'a>(&mut self, verdict: &'a Verdict) -> Option<&'a [u8]> {
-        match verdict {
-            Verdict::Answer(answer) => {
-                self.answered += 1;
-                return Some(answer);
-            }
-            Verdict::Taken | Verdict::Opened(..) => self.taken += 1,
-            Verdict::Other => {}
-        }
-        None
+impl Receiver {
+    fn port(&self) -> std::sync::MutexGuard<'_, Option<Port>> {
+        self.port.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What Python has to look at, if anything.
-fn rest(py: Python<'_>, verdict: &Verdict, data: &[u8], source: SocketAddr) -> Option<Left> {
-    let (data, id) = match *verdict {
-        Verdict::Answer(_) | Verdict::Taken => return None,
-        Verdict::Opened(id, length) => (&data[..length], id),
-        Verdict::Other => (data, 0),
-    };
-    Some((PyBytes::new(py, data).unbind(), source.ip().to_string(), source.port(), id))
+fn handed(py: Python<'_>, left: port::Left) -> Left {
+    let bytes = PyBytes::new(py, &left.data).unbind();
+    (bytes, left.source.ip().to_string(), left.source.port(), left.association)
+}
+
+fn numbers(counts: &port::Counts) -> Counts {
+    (counts.answered, counts.unanswered, counts.taken, counts.dropped, counts.failed)
 }
 
 /// Without scope and flow, as what arrives is compared.

@@ -1,12 +1,15 @@
-//! The system calls, and the crate's only `unsafe` code: one datagram, or many datagrams in one call, out and in.
+//! The system calls, and the crate's only `unsafe` code: one datagram, or many datagrams in one call, out and in; and
+//! what a thread needs that waits for them.
 //!
 //! From outside all of it is safe: buffers are slices, and what the kernel is given points into them or into this
-//! function's own stack, and only for the time of the call. Nothing here blocks.
+//! function's own stack, and only for the time of the call. Nothing but `wait` blocks.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::mem::{size_of, zeroed};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use crate::wire::{Errno, Message};
 
@@ -194,4 +197,79 @@ pub fn receive_many(fd: RawFd, buffer: &mut [u8], slot: usize, found: &mut Vec<O
         found.push(name.address().map(|source| Received { length, source }));
     }
     Ok(())
+}
+
+/// A descriptor that is readable from `ring` to `silence` (an eventfd), for those who wait for descriptors.
+#[derive(Debug)]
+pub struct Bell(File);
+
+impl Bell {
+    /// # Errors
+    /// What the kernel says: no descriptor is left.
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: takes integers only.
+        let descriptor = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        if descriptor < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just made it, and nobody else knows it.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(descriptor) }.into()))
+    }
+
+    pub fn ring(&self) {
+        // Fails where it has been rung 2^64 times, and then it rings.
+        let _ = (&self.0).write(&1_u64.to_ne_bytes());
+    }
+
+    pub fn silence(&self) {
+        // Fails where it does not ring.
+        let _ = (&self.0).read(&mut [0; 8]);
+    }
+}
+
+impl AsFd for Bell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// The same socket by a descriptor of our own, which stays valid whatever becomes of the other.
+///
+/// # Errors
+/// What the kernel says: it is none, or none is left.
+pub fn duplicate(descriptor: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: takes integers only.
+    let copy = unsafe { libc::fcntl(descriptor, libc::F_DUPFD_CLOEXEC, 0) };
+    if copy < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made it, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// Waits until something is to be read from some of these, or so many milliseconds; from which.
+///
+/// # Errors
+/// What the kernel says; EINTR when a signal came.
+pub fn wait(descriptors: &[BorrowedFd<'_>], milliseconds: Option<u16>) -> Result<Vec<bool>, Errno> {
+    let wanted =
+        |descriptor: &BorrowedFd<'_>| libc::pollfd { fd: descriptor.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let mut polled: Vec<_> = descriptors.iter().map(wanted).collect();
+    let timeout = milliseconds.map_or(-1, libc::c_int::from);
+    // SAFETY: the kernel writes `revents` of as many entries as there are, and only until the call returns.
+    let ready = unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, timeout) };
+    if ready < 0 { Err(last_error()) } else { Ok(polled.iter().map(|entry| entry.revents != 0).collect()) }
+}
+
+/// Python's `time.monotonic()` and `time.time()`, in seconds.
+#[must_use]
+pub fn clocks() -> (f64, f64) {
+    (clock(libc::CLOCK_MONOTONIC), clock(libc::CLOCK_REALTIME))
+}
+
+fn clock(which: libc::clockid_t) -> f64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one timespec, and these clocks are always there.
+    unsafe { libc::clock_gettime(which, &raw mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32).as_secs_f64()
 }

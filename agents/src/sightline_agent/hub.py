@@ -103,6 +103,8 @@ class Hub:
         self._watchers: list[Watcher] = []
         self._told: SourceReport | None = None
         self._format: MediaFormat | None = None
+        self._refused = ""
+        """What the format has that not every player shows."""
         self._verified = False
         self._reconnects = 0
         self._broke = False
@@ -235,7 +237,7 @@ class Hub:
             self._release_run()
             self._plan.replaced()
             self._verified = False
-            self._format = None
+            self._format, self._refused = None, ""
             self._last_error = ""
             self._streaming_since = None
             self._changed()
@@ -364,7 +366,7 @@ class Hub:
         if self._config.audio is AudioMode.NONE:
             format_ = MediaFormat(format_.video)
         self.tracks.sound.start(format_.audio)
-        self._format = format_
+        self._format, self._refused = format_, refusal(format_.video)
         for tap in self._taps:
             tap.start(format_)
         if self._plan.streaming:  # another resolution in the middle of a stream
@@ -380,12 +382,8 @@ class Hub:
         now = self._now()
         if self._meter.add(chunk, now):
             self._last_frame_at = now
-        if not self._plan.streaming:
-            self._plan.streamed(now)
-            self._streaming_since = self._outside.wall()
-            self._unpark()
-            self._changed()
         if not run.key_seen:
+            self._begin(now)
             if not chunk.key:
                 return  # nobody can decode it
             run.key_seen = True
@@ -397,7 +395,7 @@ class Hub:
         self._last_placed = placed.timestamp, now
         for tap in self._taps:
             tap.write(placed)
-        if self._format is not None and refusal(self._format.video):
+        if self._refused:
             self._kept.add(placed)
         self.tracks.sound.picture(placed.timestamp, now)
         self.tracks.pictures.send(placed)
@@ -405,6 +403,14 @@ class Hub:
             for coming in self._for_key_frame:
                 if not coming.done():
                     coming.set_result(None)
+
+    def _begin(self, now: float) -> None:
+        """Something comes, if not yet a key frame."""
+        if not self._plan.streaming:
+            self._plan.streamed(now)
+            self._streaming_since = self._outside.wall()
+            self._unpark()
+            self._changed()
 
     def _on_sound(self, run: "_Run", chunk: Chunk, picture: int | None) -> None:
         if run.key_seen:  # sound begins with the pictures

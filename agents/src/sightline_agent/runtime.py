@@ -58,6 +58,9 @@ if TYPE_CHECKING:
 _BACKLOG = 1024
 _MAX_CONNECTIONS = 4096
 """To the control port: parked offers, mostly."""
+_KEEP_ALIVE_SECONDS = 75
+"""That a connection may rest: longer than the front door (15 s), or nginx before an agent without a cluster (60 s),
+lets it, or a request meets its end."""
 _DATE_SECONDS = 1.0
 _PEERS_SECONDS = 2.2
 _TASK_SECONDS = 0.45
@@ -278,7 +281,7 @@ def _server_config(app: Starlette) -> uvicorn.Config:
         access_log=False,
         proxy_headers=False,  # who is local is decided by the connection
         server_header=False,
-        timeout_keep_alive=30,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         limit_concurrency=_MAX_CONNECTIONS,
         timeout_graceful_shutdown=1,
     )

@@ -37,6 +37,7 @@ from sightline_model.camera import Source as SourceSpec
 from sightline_model.camera import TestPatternSource as TestPatternSpec
 from sightline_model.session import SessionRole, Transport
 from sightline_model.tokens import Signer, TokenRole, generate_private_key_pem
+from tests.helpers.asgi import http_scope
 
 SIGNER = Signer.from_pem(generate_private_key_pem())
 STRANGER = Signer.from_pem(generate_private_key_pem())
@@ -296,9 +297,7 @@ async def test_standalone_serves_local_programs_only(peer: str, host: str, statu
 @pytest.mark.parametrize("gone_after", [0, 1])
 async def test_who_asks_for_events_and_hangs_up_at_once_leaves_no_subscriber(gone_after: int) -> None:
     async with world() as one:
-        headers = [(b"host", b"localhost"), (b"authorization", f"Bearer {token()}".encode())]
-        scope = {"type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1"}
-        asked = {"method": "GET", "path": "/v1/events", "query_string": b"", "headers": headers}
+        asked = http_scope("GET", "/v1/events", {"Host": "localhost", "Authorization": f"Bearer {token()}"})
         sent: list[Any] = []
         gone = asyncio.Event()
 
@@ -313,15 +312,14 @@ async def test_who_asks_for_events_and_hangs_up_at_once_leaves_no_subscriber(gon
                 gone.set()
             await asyncio.sleep(0)
 
-        await one.app({**scope, **asked, "client": ("127.0.0.1", 1)}, receive, send)
+        await one.app(asked, receive, send)
         assert one.events.subscribers == 0
 
 
 async def test_who_hangs_up_in_the_middle_of_a_body_is_no_bug() -> None:
     async with world(standalone=True) as one:
-        headers = [(b"host", b"localhost"), (b"content-length", b"100"), (b"content-type", b"application/json")]
-        scope = {"type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1"}
-        asked = {"method": "PUT", "path": "/v1/config", "query_string": b"", "headers": headers}
+        headers = {"Host": "localhost", "Content-Length": "100", "Content-Type": "application/json"}
+        asked = http_scope("PUT", "/v1/config", headers)
         beginning: dict[str, Any] = {"type": "http.request", "body": b"{", "more_body": True}
         messages = [{"type": "http.disconnect"}, beginning]
         sent: list[Any] = []
@@ -333,6 +331,6 @@ async def test_who_hangs_up_in_the_middle_of_a_body_is_no_bug() -> None:
             sent.append(message)
 
         with structlog.testing.capture_logs() as logs:
-            await one.app({**scope, **asked, "client": ("127.0.0.1", 1)}, receive, send)
+            await one.app(asked, receive, send)
         assert logs == []
         assert sent[0]["status"] == 499

@@ -1,17 +1,24 @@
 """Chunks: parameter sets where viewers start, nothing larger than a packet, nothing that waits for a whole frame."""
 
+import struct
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sightline_agent.media import h264
 from sightline_agent.media.assembler import Assembler
 from sightline_agent.media.frames import MAX_PAYLOAD, Chunk
+from sightline_agent.media.grammar import H264
+from sightline_agent.media.runs import runs
 from tests.helpers.rtsp_server import PPS, SPS
 
 IDR = b"\x65" + b"i" * 50
 SLICE = b"\x41" + b"p" * 50
+B_SLICE = b"\x41\xa8" + b"b" * 50
 SEI = b"\x06" + b"s" * 10
 AUD = b"\x09\x10"
+B_SPS = bytes.fromhex("67640028acd940780227e5c044000003000400000300f03c60c658")  # up to two pictures out of order
 OTHER_PPS = bytes.fromhex("685b8f20")  # id 1
 
 
@@ -129,24 +136,44 @@ def test_no_number_of_sets_fills_the_memory(bodies: list[bytes]) -> None:
     assert sum(len(chunk.payloads) for chunk in assembler.take()) <= 17 * 5
 
 
-_PARTS = st.one_of(
-    st.sampled_from([IDR, SLICE, SEI, AUD, SPS, PPS, h264.aggregate([SPS, PPS, SEI])[0], b"\x7c\x05", b"\x7c"]),
+_UNITS = st.one_of(
+    st.sampled_from(
+        [IDR, SLICE, B_SLICE, SEI, AUD, SPS, PPS, h264.aggregate([SPS, PPS, SEI])[0], b"\x7c\x05", b"\x7c"]
+    ),
     st.builds(
-        lambda flags, size: bytes((0x7C, flags | 5)) + bytes(size),
-        st.sampled_from([0x80, 0, 0, 0, 0x40]),
-        st.sampled_from([0, 1, 40, MAX_PAYLOAD - 2, MAX_PAYLOAD]),
+        lambda flags, size: bytes((0x7C, flags)) + bytes(size),
+        st.sampled_from([0x85, 0x81, 0x87, 5, 1, 1, 1, 0x41, 0x45]),
+        st.sampled_from([0, 1, 40, MAX_PAYLOAD - 2, MAX_PAYLOAD, 3 * MAX_PAYLOAD]),
     ),
 )
 
 
-@given(st.lists(st.tuples(st.integers(0, 2), st.lists(_PARTS, min_size=1, max_size=8), st.booleans()), max_size=6))
-def test_extending_is_pushing_each(frames: list[tuple[int, list[bytes], bool]]) -> None:
-    one, two = Assembler([SPS, PPS]), Assembler([SPS, PPS])
-    for timestamp, payloads, marker in frames:
-        one.extend(payloads, timestamp)
-        for payload in payloads:
-            two.push(payload, timestamp, False)
-        for assembler in (one, two):
-            assembler.push(SLICE, timestamp, marker)
+def rtp_packet(sequence: int, timestamp: int, marker: bool, payload: bytes) -> bytes:
+    return bytes((0x80, 96 | marker << 7)) + struct.pack("!HII", sequence, timestamp, 1) + payload
+
+
+@pytest.mark.parametrize("eager", [True, False])
+@pytest.mark.parametrize("sets", [[SPS, PPS], [B_SPS, PPS], []])
+@given(
+    frames=st.lists(st.tuples(st.integers(0, 3), st.lists(_UNITS, min_size=1, max_size=8), st.booleans()), max_size=6)
+)
+def test_to_extend_by_runs_is_to_push_each(
+    sets: list[bytes], eager: bool, frames: list[tuple[int, list[bytes], bool]]
+) -> None:
+    """`eager`: chunks are taken after each run, as where TCP delivers a frame in pieces."""
+    one, two = Assembler(sets), Assembler(sets)
+    for timestamp, payloads, marked in frames:
+        last = len(payloads) - 1
+        packets = [
+            rtp_packet(at, timestamp, marked and at == last, payload) for at, payload in enumerate(payloads) if payload
+        ]
+        for run in runs(packets, H264)[0]:
+            if run.shape:
+                one.extend(run)
+            for packet in run.packets():
+                two.push(packet.payload, packet.timestamp, packet.marker)
+                if not run.shape:
+                    one.push(packet.payload, packet.timestamp, packet.marker)
+            assert not eager or one.take() == two.take()
         assert one.take() == two.take()
-    assert (one.dropped, one.format) == (two.dropped, two.format)
+        assert (one.dropped, one.format, one.known) == (two.dropped, two.format, two.known)

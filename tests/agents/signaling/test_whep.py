@@ -21,6 +21,7 @@ from sightline_agent.signaling.whep import whep_routes
 from sightline_model.problems import Problem, ProblemCode
 from sightline_model.reasons import EndReason
 from sightline_model.session import SessionRole, Transport
+from tests.helpers.asgi import http_scope
 
 OFFER = (Path(__file__).parent / "chromium_offer.sdp").read_text()
 SDP = {"content-type": "application/sdp"}
@@ -149,21 +150,7 @@ class Agent:
         async def send(message: Message) -> None:
             sent.append(message)
 
-        scope = {
-            "type": "http",
-            "asgi": {"version": "3.0"},
-            "http_version": "1.1",
-            "method": method,
-            "path": path.partition("?")[0],
-            "raw_path": path.encode(),
-            "root_path": "",
-            "scheme": "http",
-            "query_string": path.partition("?")[2].encode(),
-            "headers": [(k.lower().encode(), v.encode()) for k, v in (headers or {}).items()],
-            "client": ("192.0.2.1", 1),
-            "server": ("agent", 8080),
-        }
-        await self.app(scope, receive, send)
+        await self.app(http_scope(method, path, headers, ("192.0.2.1", 1)), receive, send)
         received = {k.decode(): v.decode() for k, v in sent[0]["headers"]}
         return Answer(sent[0]["status"], received, b"".join(m.get("body", b"") for m in sent[1:]))
 

@@ -115,7 +115,7 @@ def test_a_camera_that_plays_over_tcp_but_sends_nothing_is_asked_for_udp() -> No
         (Habits(silent=True), RtspTransport.AUTO, SourceReason.NO_FRAMES, "over TCP"),
         (Habits(silent=True, transports=("TCP",)), RtspTransport.AUTO, SourceReason.NO_FRAMES, "over TCP"),
         (Habits(silent=True, transports=("UDP",)), RtspTransport.AUTO, SourceReason.NO_FRAMES, "over UDP"),
-        (Habits(stall_after=5), UDP, SourceReason.STALLED, "nothing for 5 s"),
+        (Habits(stall_after=5), UDP, SourceReason.STALLED, "nothing for 4 s"),
         (Habits(drop_after=5), UDP, SourceReason.UNREACHABLE, "closed the connection"),
     ],
 )

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from sightline_agent.sources.rtsp import messages
 from sightline_agent.sources.rtsp.messages import Transport
-from sightline_agent.sources.rtsp.wire import MAX_HEAD, Message, Packet, Splitter, WireError
+from sightline_agent.sources.rtsp.wire import MAX_HEAD, Item, Message, Packet, Splitter, WireError
 
 ANSWER = b"RTSP/1.0 200 OK\r\nCSeq: 2\r\nContent-Length: 5\r\nX-Two: a\r\nX-Two: b\r\n\r\nhello"
 FRAME = b"$\x01\x00\x03abc"
@@ -16,7 +16,7 @@ REQUEST = b"GET_PARAMETER rtsp://camera/ RTSP/1.0\r\nCSeq: 7\r\n\r\n"
 @given(st.lists(st.integers(1, 20), max_size=40))
 def test_any_cut_gives_the_same(cuts: list[int]) -> None:
     stream = FRAME + ANSWER + FRAME + FRAME + REQUEST + b"\r\n" + FRAME
-    splitter, found, position = Splitter(), list[Packet | Message](), 0
+    splitter, found, position = Splitter(), list[Item](), 0
     for size in cuts:
         found += splitter.feed(stream[position : position + size])
         position += size

@@ -1,6 +1,12 @@
 """The native receiver: what it takes, what it hands on, and that no rule of the mux is got around."""
 
+import asyncio
+import contextlib
+import gc
+import os
+import socket
 import struct
+from collections.abc import AsyncIterator
 
 import pytest
 from pylibsrtp import Policy, Session
@@ -226,6 +232,116 @@ def test_keys_that_fit_no_profile_are_refused() -> None:
     for profile, key in (("SRTP_NULL", bytes(16)), ("SRTP_AEAD_AES_128_GCM", bytes(15))):
         with pytest.raises(ValueError, match="fit no profile"):
             association.unlock(SendKeys(profile, key, bytes(12)))
+
+
+@contextlib.asynccontextmanager
+async def listening(inbox: int = 4096) -> AsyncIterator[tuple[UdpMux, socket.socket]]:
+    """A port that is read by its thread, and a peer's socket."""
+    mux = UdpMux("127.0.0.1", 0, receiver=NativeReceiver(inbox=inbox))
+    await mux.start()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        peer.bind(("127.0.0.1", 0))
+        peer.connect(("127.0.0.1", mux.port))
+        try:
+            yield mux, peer
+        finally:
+            mux.close()
+
+
+def counted(mux: UdpMux, kind: MuxCount, number: int) -> None:
+    """Wait for the thread, while the event loop stands still."""
+    while mux.counters[kind] < number:
+        os.sched_yield()
+
+
+async def test_what_changes_nothing_needs_no_event_loop() -> None:
+    async with listening() as (mux, peer):
+        endpoint = mux.open_endpoint()
+        loop = asyncio.get_running_loop()
+        peer.setblocking(False)
+        peer.send(check(endpoint))
+        first = await asyncio.wait_for(loop.sock_recv(peer, 2048), 10)
+        assert endpoint._placed is not None
+        peer.setblocking(True)
+        before = endpoint.last_check
+        peer.send(check(endpoint))
+        assert peer.recv(2048) == first
+        counted(mux, MuxCount.STUN, 2)
+        assert before < endpoint.last_check <= mux.now()
+        key, salt = bytes(range(16)), bytes(range(12))
+        profile = "SRTP_AEAD_AES_128_GCM"
+        assert endpoint.association is not None
+        endpoint.association.unlock(SendKeys(profile, key, salt))
+        policy = Policy(key=key + salt, ssrc_type=Policy.SSRC_ANY_OUTBOUND, srtp_profile=PROFILES[profile])
+        session, wishes = Session(policy), list[bytes]()
+        endpoint.on_rtcp = wishes.append
+        for plain in (report(1), report(2), NACK):
+            peer.send(session.protect_rtcp(plain))
+        counted(mux, MuxCount.MEDIA, 3)
+        [heard] = endpoint.news().heard
+        assert heard.count == 2
+        assert not wishes  # for that the loop is needed
+        while not wishes:
+            await asyncio.sleep(0)
+        assert wishes == [NACK]
+
+
+async def test_what_the_loop_does_not_fetch_is_dropped_and_counted() -> None:
+    async with listening(inbox=4) as (mux, peer):
+        for number in range(10):
+            peer.send(bytes((255, number)))
+        counted(mux, MuxCount.INBOX_FULL, 6)
+        while mux.counters[MuxCount.UNKNOWN_ADDRESS] < 4:
+            await asyncio.sleep(0)
+        assert mux.counters == {MuxCount.INBOX_FULL: 6, MuxCount.UNKNOWN_ADDRESS: 4}
+
+
+async def test_lifted_means_that_everything_comes_here() -> None:
+    async with listening() as (mux, peer):
+        endpoint = mux.open_endpoint()
+        asked: list[bytes] = []
+
+        def ask(data: bytes) -> bool:
+            asked.append(data)
+            return False
+
+        endpoint.on_media = ask
+        peer.send(check(endpoint))
+        await asyncio.wait_for(endpoint.reached.wait(), 10)
+        assert endpoint.association is not None
+        endpoint.association.unlock(SendKeys("SRTP_AEAD_AES_128_GCM", bytes(16), bytes(12)))  # else nothing is taken
+        for number in range(100):
+            endpoint.restart()  # lifts it; the next check places it again
+            peer.send(bytes((0x80, 201, 0, 1)) + bytes(3) + bytes((number,)))
+            peer.send(check(endpoint))
+            while endpoint._placed is None:
+                await asyncio.sleep(0)
+        assert [data[-1] for data in asked] == list(range(100))
+        assert mux.counters[MuxCount.STUN] == 101
+
+
+async def test_the_thread_ends_with_the_mux() -> None:
+    async with listening() as (mux, _):
+        port = mux.port
+        assert mux._receiver is not None
+        with pytest.raises(RuntimeError, match="listens already"):
+            mux._receiver.listen([])
+        mux.close()
+        mux.close()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as again:
+            again.bind(("127.0.0.1", port))
+
+
+async def test_a_receiver_that_is_forgotten_takes_its_thread_along() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        address = sock.getsockname()
+        receiver = NativeReceiver()
+        receiver.listen([sock])
+        del receiver
+        gc.collect()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as again:
+        again.bind(address)
 
 
 def test_it_can_be_ruled_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,12 +13,13 @@ comes from the first key frame on is held back while it is doubtful whether ther
 another rendition then; it takes a second at most.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 
-from sightline_agent.media.frames import MAX_PAYLOAD, Chunk, VideoFormat
+from sightline_agent.media.frames import Chunk, VideoFormat
 from sightline_agent.media.grammar import GRAMMARS, H264
 from sightline_agent.media.playable import Playability
+from sightline_agent.media.runs import END, KEY, START, B, Run
 
 # A stream has one or two of each; a broken one must not fill the memory.
 _MAX_SETS = 16
@@ -46,6 +47,8 @@ class Assembler:
         self._held: list[Chunk] = []
         self.dropped = 0
         """Payloads that no decoder could use."""
+        self.decodable = False
+        """True once every kind of parameter set is known."""
         self.playable = Playability()
         for nal in parameter_sets:
             self._remember(nal)
@@ -54,14 +57,9 @@ class Assembler:
     def format(self) -> VideoFormat:
         """What the last SPS said, and what was seen; without a size before the first one."""
         seen, told = self.playable, self._format
-        if (seen.b_frames, seen.interlaced) != (told.b_frames, told.interlaced):
+        if seen.b_frames is not told.b_frames or seen.interlaced is not told.interlaced:
             self._format = replace(told, b_frames=seen.b_frames, interlaced=seen.interlaced)
         return self._format
-
-    @property
-    def decodable(self) -> bool:
-        """True once every kind of parameter set is known."""
-        return {kind for kind, _ in self._sets} >= self._grammar.sets
 
     @property
     def known(self) -> bool:
@@ -80,24 +78,35 @@ class Assembler:
         if marker and self._in_slices:
             self._end()
 
-    def extend(self, payloads: Sequence[bytes], timestamp: int) -> None:
-        """The next payloads, of one frame, in order and not up to its end: as pushing each would do."""
-        self.push(payloads[0], timestamp, False)
-        at = 1
-        if self._fragment_open and self._grammar.nal_type(payloads[0]) == self._grammar.fragmentation:
-            # What is inside a fragmented NAL unit begins as the fragment before it did, but for the start bit.
-            header = self._grammar.fragment_header
-            begin = payloads[0][:header] + bytes((payloads[0][header] & 0x3F,))
-            sizes = range(header + 2, MAX_PAYLOAD + 1)
-            while at < len(payloads) and payloads[at].startswith(begin) and len(payloads[at]) in sizes:
-                at += 1
-            self._payloads += payloads[1:at]
-        for payload in payloads[at:]:
-            self.push(payload, timestamp, False)
+    def extend(self, run: Run) -> None:
+        """The next payloads, nothing missing before or between them: as pushing each would do, but without a look at
+        them, for the shape of the run tells all. The usual frame is one call."""
+        shape, marker = run.shape, run.marker
+        if run.timestamp != self._timestamp:
+            self._begin(run.timestamp)
+        if shape & START:
+            if not self._in_slices:
+                self._in_slices = self._unended = True
+                if shape & B:
+                    self.playable.slice(True)
+                if shape & KEY or self._pending:
+                    self._lead(bool(shape & KEY))
+            self._payloads += run.fitting
+        elif self._fragment_open:
+            self._payloads += run.fitting
+        else:
+            self.dropped += len(run.payloads)
+        self._fragment_open = not shape & END and (bool(shape & START) or self._fragment_open)
+        if marker and self._in_slices:
+            if self._payloads:
+                self._cut(last=True)
+            else:
+                self._end()
 
     def take(self) -> list[Chunk]:
         """Chunks made of everything pushed so far."""
-        self._cut(last=False)
+        if self._payloads:
+            self._cut(last=False)
         chunks, self._chunks = self._chunks, []
         if self._held or self.playable.doubtful:
             return self._hold(chunks)
@@ -125,7 +134,8 @@ class Assembler:
     def _begin(self, timestamp: int) -> None:
         if self._unended:
             self._end()
-        self._cut(last=False)
+        if self._payloads:
+            self._cut(last=False)
         self.playable.frame(timestamp)
         self._timestamp = timestamp
         self._in_slices = False
@@ -198,6 +208,7 @@ class Assembler:
             self._sets.clear()
             self._pending.clear()
         self._sets[key] = nal
+        self.decodable = {kind for kind, _ in self._sets} >= grammar.sets
         return key
 
     def _cut(self, last: bool) -> None:

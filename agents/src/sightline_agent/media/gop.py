@@ -59,18 +59,16 @@ class GopCache:
         elapsed = (chunk.timestamp - self._timestamp) % _MODULUS
         if elapsed < _MODULUS // 2:  # else it is one from before the key frame, in the order of decoding
             self.seconds = max(self.seconds, elapsed / CLOCK_RATE)
-        drop = self._over(self._next - self.start)
-        if drop is not None:
-            self.dropped[drop] += 1
-            self.clear()
+        bounds = self._bounds
+        if self.seconds > bounds.seconds:
+            self._drop(GopDrop.TOO_LONG)
+        elif self._octets > bounds.octets or self._next - self.start > bounds.packets:
+            self._drop(GopDrop.TOO_LARGE)
 
     def clear(self) -> None:
         """What has come so far is no beginning any more: the source was stopped or replaced."""
         self.start, self.seconds = None, 0.0
 
-    def _over(self, packets: int) -> GopDrop | None:
-        if self.seconds > self._bounds.seconds:
-            return GopDrop.TOO_LONG
-        if self._octets > self._bounds.octets or packets > self._bounds.packets:
-            return GopDrop.TOO_LARGE
-        return None
+    def _drop(self, why: GopDrop) -> None:
+        self.dropped[why] += 1
+        self.clear()

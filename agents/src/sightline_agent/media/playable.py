@@ -47,43 +47,39 @@ class Playability:
     """Fed by the assembler with what begins in the stream."""
 
     def __init__(self) -> None:
-        self._interlaced = False
+        self.interlaced = False
+        """Pictures may be fields."""
+        self.b_frames = False
+        """Pictures come in another order than shown."""
+        self.doubtful = False
+        """The parameter set announces B-frames, and too few frames were seen to know that there are none."""
         self._max_reorder: int | None = None
-        self._b_slices = False
         self._timestamp: int | None = None
         self._blame = 0
-        self._goes_back = False
         self._frames = 0
-
-    @property
-    def interlaced(self) -> bool:
-        """True where pictures may be fields."""
-        return self._interlaced
-
-    @property
-    def b_frames(self) -> bool:
-        """True where pictures come in another order than shown."""
-        return self._b_slices or self._goes_back
-
-    @property
-    def doubtful(self) -> bool:
-        """True where the parameter set announces B-frames and too few frames were seen to know that there are none."""
-        return bool(self._max_reorder) and not self.b_frames and self._frames < _DOUBTFUL_FRAMES
 
     def parameters(self, interlaced: bool, max_reorder: int | None) -> None:
         """What a sequence parameter set says."""
-        self._interlaced = interlaced
+        self.interlaced = interlaced
         self._max_reorder = max_reorder
+        self._doubt()
 
     def frame(self, timestamp: int) -> None:
         """A frame begins, with another timestamp than the one before."""
         if self._timestamp is not None:
             back = (self._timestamp - timestamp) % _MODULUS
             self._blame = self._blame + _BLAME if back < _STEP_BACK else max(self._blame - 1, 0)
-            self._goes_back = self._goes_back or self._blame >= _LIMIT
+            self.b_frames = self.b_frames or self._blame >= _LIMIT
         self._timestamp = timestamp
         self._frames += 1
+        if self.doubtful:
+            self._doubt()
 
     def slice(self, b_slice: bool) -> None:
         """The first slice of a frame, and whether it is one that a parameter set without reordering has no use for."""
-        self._b_slices = self._b_slices or (b_slice and self._max_reorder != 0)
+        if b_slice and self._max_reorder != 0:
+            self.b_frames = True
+            self._doubt()
+
+    def _doubt(self) -> None:
+        self.doubtful = bool(self._max_reorder) and not self.b_frames and self._frames < _DOUBTFUL_FRAMES

@@ -4,7 +4,7 @@ Pure. `parse` gives the payload of one packet; `Reorderer` puts packets in order
 that what follows may rely on consecutive sequence numbers and sees a loss as a loss.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from struct import Struct
 from typing import NamedTuple
 
@@ -49,49 +49,6 @@ def parse(data: bytes) -> RtpPacket:
     if start > end:
         raise RtpError("header and padding are longer than the packet")
     return RtpPacket(second & 0x7F, bool(second & 0x80), sequence, timestamp, ssrc, data[start:end])
-
-
-def following(packets: Sequence[bytes], first: int) -> int:
-    """How many packets behind `packets[first]` differ from it in nothing but their payloads and sequence numbers, which
-    go on by one, and end no frame: most packets of a frame do, and need not be taken apart each for itself."""
-    head = packets[first]
-    if len(head) < FIXED_HEADER or head[0] != 0x80 or head[1] & 0x80:
-        return 0
-    kind, place, sequence = head[:2], head[4:FIXED_HEADER], int.from_bytes(head[2:4], "big")
-    for at in range(first + 1, len(packets)):
-        data = packets[at]
-        sequence = (sequence + 1) % _SEQUENCE_MODULUS
-        same = data.startswith(kind + sequence.to_bytes(2, "big")) and data[4:FIXED_HEADER] == place
-        if not same or len(data) == FIXED_HEADER:
-            return at - first - 1
-    return len(packets) - first - 1
-
-
-class Run(NamedTuple):
-    """A packet, and the payloads of those that follow it."""
-
-    first: RtpPacket
-    following: list[bytes]
-
-    def packets(self) -> list[RtpPacket]:
-        """Each for itself."""
-        first = self.first
-        numbers = enumerate(self.following, first.sequence + 1)
-        return [first, *(first._replace(sequence=n % _SEQUENCE_MODULUS, payload=data) for n, data in numbers)]
-
-
-def runs(packets: list[bytes]) -> tuple[list[Run], int]:
-    """Packets taken apart, and how many of them were none. The extension does the same (`sources.rtsp.apart`)."""
-    found: list[Run] = []
-    malformed = at = 0
-    while at < len(packets):
-        end = at + 1 + following(packets, at)
-        try:
-            found.append(Run(parse(packets[at]), [data[FIXED_HEADER:] for data in packets[at + 1 : end]]))
-        except RtpError:
-            malformed += 1
-        at = end
-    return found, malformed
 
 
 def ahead(sequence: int, expected: int) -> int:
@@ -157,11 +114,11 @@ class Reorderer:
             ready += self._skip()
         return ready
 
-    def follow(self, packet: RtpPacket, count: int) -> bool:
-        """True where so many packets behind one that was pushed are just the next ones; they count as delivered."""
-        if self._waiting or self._expected != (packet.sequence + 1) % _SEQUENCE_MODULUS:
+    def passes(self, sequence: int, ssrc: int, count: int) -> bool:
+        """True where so many packets from this number on are just the next ones; they count as delivered."""
+        if sequence != self._expected or ssrc != self._ssrc or self._waiting:
             return False
-        self._expected = (packet.sequence + 1 + count) % _SEQUENCE_MODULUS
+        self._expected = (sequence + count) % _SEQUENCE_MODULUS
         return True
 
     def _run(self) -> list[tuple[RtpPacket, bool]]:

@@ -27,6 +27,8 @@ class OrderedPackets:
         self._push = push
         self._deliver = deliver
         self._timer: asyncio.TimerHandle | None = None
+        self.passes = self._reorderer.passes
+        """True where so many packets are the next ones and nothing waits: the caller hands them on itself."""
 
     @property
     def waiting(self) -> bool:
@@ -46,10 +48,6 @@ class OrderedPackets:
     def take(self, packet: RtpPacket) -> None:
         """Digest one packet."""
         self._hand_on(self._reorderer.push(packet))
-
-    def follow(self, packet: RtpPacket, count: int) -> bool:
-        """True where so many packets behind one just taken are in order: the caller hands them on itself."""
-        return self._reorderer.follow(packet, count)
 
     def settle(self) -> None:
         """Start to wait for what is missing, or stop when nothing is."""

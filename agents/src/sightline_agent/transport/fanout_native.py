@@ -14,6 +14,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import call
 from typing import Any, Protocol, cast
 
 import structlog
@@ -26,7 +27,7 @@ from sightline_agent.transport.pacing import Later, Pace, Ticker, on_loop
 from sightline_agent.transport.ring import MAX_BYTES, MAX_PACKETS
 from sightline_agent.transport.srtp import WINDOW, SrtpError
 
-INTERFACE = 7
+INTERFACE = 8
 """What this adapter expects of the extension; one built from other sources is not used."""
 SEGMENTS = 16
 """Packets per segmented datagram. A frame leaves back to back however it is cut, so this changes nothing for who
@@ -123,6 +124,8 @@ class NativeFanOut:
         self._ticker = Ticker(self._catch_up, self._pace.tick, later)
         self._refresh_at: dict[int, float] = {}
         self._senders: list[DatagramSender] = []
+        self._links: list[Callable[[], Link]] = []
+        """How to reach each of them, asked for by each call."""
         self._on_start: dict[int, Callable[[], None]] = {}
         self._addresses: dict[int, Address] = {}
 
@@ -198,15 +201,17 @@ class NativeFanOut:
         """Send a chunk to everybody who is neither waiting for a key frame nor behind."""
         if not chunk.payloads:
             return
-        report = self._extension.send(chunk, self._links(), self._clock())
+        started, failed, behind = self._extension.send(chunk, list(map(call, self._links)), self._clock())
         self._gop.add(chunk)
         self._whole = chunk.last
-        if self._follow(report):
+        if started or failed:
+            self._tell(started, failed)
+        if behind:
             self._ticker.start()
 
     def resend(self, handle: int, sequence_numbers: list[int]) -> None:
         """Send packets again: those since the viewer's last start that are still kept, within its budget."""
-        self._extension.resend(handle, sequence_numbers, self._links())
+        self._extension.resend(handle, sequence_numbers, list(map(call, self._links)))
 
     def stats(self, handle: int) -> ViewerStats | None:
         """Counters of a viewer."""
@@ -226,18 +231,20 @@ class NativeFanOut:
         return True
 
     def _catch_up(self) -> bool:
-        return self._follow(self._extension.catch_up(self._links(), self._gop.start, self._clock()))
+        """Is anybody still behind?"""
+        links = list(map(call, self._links))
+        started, failed, behind = self._extension.catch_up(links, self._gop.start, self._clock())
+        self._tell(started, failed)
+        return behind
 
-    def _follow(self, report: Report) -> bool:
-        """Tell those concerned; is anybody behind?"""
-        started, failed, behind = report
+    def _tell(self, started: list[int], failed: list[int]) -> None:
+        """Tell those concerned."""
         for handle in failed:
             log.error("srtp refused to encrypt; the viewer gets nothing more", handle=handle)
         # Called last: a callback may remove viewers.
         for on_start in [self._on_start.pop(handle, None) for handle in started]:
             if on_start is not None:
                 on_start()
-        return behind
 
     def _link(self, address: Address) -> int:
         sender = self._sockets.socket_for(address)
@@ -245,15 +252,9 @@ class NativeFanOut:
             if known is sender:
                 return link
         self._senders.append(sender)
+        # The descriptor of a socket; anything else that can send is called.
+        self._links.append(sender.fileno if isinstance(sender, socket.socket) else lambda: sender.sendto)
         return len(self._senders) - 1
-
-    def _links(self) -> list[Link]:
-        return [_link_to(sender) for sender in self._senders]
-
-
-def _link_to(sender: DatagramSender) -> Link:
-    """The descriptor of a socket; anything else that can send is called."""
-    return sender.fileno() if isinstance(sender, socket.socket) else sender.sendto
 
 
 def load() -> Any:

@@ -7,8 +7,9 @@ sent to an address from which nothing was proved, and an answer is no longer tha
 to anybody, a few times per second: a binding request without credentials, by which the operator finds out whether the
 address that viewers shall dial leads here (docs/design/0014).
 
-Everything that arrives is untrusted: the reader counts and drops, and never raises. Callers: `peers.py` (endpoints) and
-the fan-out (`socket_for`). Event-driven; no task, no timer.
+Everything that arrives is untrusted: the reader counts and drops, and never raises. Where there is a native receiver,
+its thread reads the sockets, and what it has left over comes here in the order of arrival. Callers: `peers.py`
+(endpoints) and the fan-out (`socket_for`). Event-driven; no task, no timer.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from enum import StrEnum
+from functools import partial
 from ipaddress import ip_address
 from typing import Any
 from weakref import WeakValueDictionary
@@ -88,6 +90,8 @@ class MuxCount(StrEnum):
     """SRTP or SRTCP before the handshake is over."""
     DTLS_QUEUE_FULL = "dtls-queue-full"
     """Policy: the newest goes; DTLS sends again."""
+    INBOX_FULL = "inbox-full"
+    """The event loop did not keep up with what the receiver left for it. Policy: the newest goes."""
     SEND_FAILED = "send-failed"
     """Our answer found the socket full."""
     FAILED = "failed"
@@ -95,6 +99,8 @@ class MuxCount(StrEnum):
 
 
 _STRAGGLERS = (MuxCount.UNKNOWN_ADDRESS, MuxCount.UNKNOWN_UFRAG)
+_COUNTED = (MuxCount.STUN, MuxCount.SEND_FAILED, MuxCount.MEDIA, MuxCount.INBOX_FULL, MuxCount.FAILED)
+"""By the receiver, in its order."""
 
 
 class UdpMux:
@@ -110,13 +116,15 @@ class UdpMux:
     ) -> None:
         """`host`: an address to bind, or one of each family, or `0.0.0.0` or `::` for all of both. `port` 0: any free
         one."""
-        self.counters: Counter[MuxCount] = Counter()
+        self._counters: Counter[MuxCount] = Counter()
         self._hosts = (host,) if isinstance(host, str) else tuple(host)
         self._port = port
         self._clock = clock
         self._receiver = receiver
         self._by_association: WeakValueDictionary[int, Endpoint] = WeakValueDictionary()
         self._sockets: dict[int, socket.socket] = {}
+        self._watched: list[int] = []
+        """Descriptors that the event loop watches."""
         self._by_ufrag: dict[str, Endpoint] = {}
         self._by_address: dict[Address, Endpoint] = {}
         self._logged: dict[MuxCount, float] = {}
@@ -128,6 +136,13 @@ class UdpMux:
         """The bound port."""
         return self._port
 
+    @property
+    def counters(self) -> Counter[MuxCount]:
+        """Datagrams by what became of them."""
+        if self._receiver is not None:
+            self._harvest(self._receiver.collect(0))
+        return self._counters
+
     async def start(self) -> None:
         """Bind and listen; OSError when the port is taken or the address is not ours."""
         if self._wildcard:
@@ -137,9 +152,15 @@ class UdpMux:
                 self._bind(socket.AF_INET6, "::")
         for host in () if self._wildcard else self._hosts:
             self._bind(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
-        loop = asyncio.get_running_loop()
+        if self._receiver is not None:
+            self._watch(self._receiver.listen(self._sockets.values()), self._collect)
+            return
         for sock in self._sockets.values():
-            loop.add_reader(sock.fileno(), self._readable, sock)
+            self._watch(sock.fileno(), partial(self._readable, sock))
+
+    def _watch(self, descriptor: int, read: Callable[[], None]) -> None:
+        asyncio.get_running_loop().add_reader(descriptor, read)
+        self._watched.append(descriptor)
 
     @property
     def _wildcard(self) -> bool:
@@ -162,8 +183,12 @@ class UdpMux:
     def close(self) -> None:
         """Stop listening; endpoints that are still open become useless."""
         loop = asyncio.get_running_loop()
+        for descriptor in self._watched:
+            loop.remove_reader(descriptor)
+        self._watched.clear()
+        if self._receiver is not None:
+            self._receiver.stop()
         for sock in self._sockets.values():
-            loop.remove_reader(sock.fileno())
             sock.close()
         self._sockets.clear()
 
@@ -184,7 +209,7 @@ class UdpMux:
         try:
             self.socket_for(address).sendto(data, address)
         except (OSError, KeyError):
-            self.counters[MuxCount.SEND_FAILED] += 1
+            self._counters[MuxCount.SEND_FAILED] += 1
 
     def open_endpoint(self) -> Endpoint:
         """A new session's place on this port; `Endpoint.close` gives it back."""
@@ -210,10 +235,11 @@ class UdpMux:
         """The clock that endpoints use."""
         return self._clock()
 
-    def _readable(self, sock: socket.socket) -> None:
+    def _collect(self) -> None:
         if self._receiver is not None:
-            self._harvest(self._receiver.receive(sock, BATCH, self._clock()))
-            return
+            self._harvest(self._receiver.collect(BATCH))
+
+    def _readable(self, sock: socket.socket) -> None:
         for _ in range(BATCH):
             try:
                 data, source = sock.recvfrom(MAX_DATAGRAM)
@@ -234,10 +260,10 @@ class UdpMux:
 
     def _harvest(self, harvest: Harvest) -> None:
         """What the receiver has done, and what it has left to do."""
-        left, answered, unanswered, taken = harvest
-        for count, number in ((MuxCount.STUN, answered), (MuxCount.SEND_FAILED, unanswered), (MuxCount.MEDIA, taken)):
+        left, counts = harvest
+        for count, number in zip(_COUNTED, counts, strict=True):
             if number:
-                self.counters[count] += number
+                self._counters[count] += number
         for data, host, port, association in left:
             if association:
                 endpoint = self._by_association.get(association)
@@ -250,7 +276,7 @@ class UdpMux:
         try:
             handle(data, *source)
         except Exception:
-            self.counters[MuxCount.FAILED] += 1
+            self._counters[MuxCount.FAILED] += 1
             log.exception("a datagram was not handled", size=len(data))
 
     def _demultiplex(self, data: bytes, source: Address) -> None:
@@ -270,22 +296,22 @@ class UdpMux:
             self._drop(MuxCount.UNKNOWN_ADDRESS, source)
         elif 20 <= first <= 63:
             full = not endpoint.deliver_dtls(data)
-            self.counters[MuxCount.DTLS_QUEUE_FULL if full else MuxCount.DTLS] += 1
+            self._counters[MuxCount.DTLS_QUEUE_FULL if full else MuxCount.DTLS] += 1
         elif 128 <= first <= 191:
             early = not endpoint.deliver_media(data, source)
-            self.counters[MuxCount.EARLY_MEDIA if early else MuxCount.MEDIA] += 1
+            self._counters[MuxCount.EARLY_MEDIA if early else MuxCount.MEDIA] += 1
         else:
             self._drop(MuxCount.UNKNOWN_PROTOCOL, source)
 
     def _stun(self, data: bytes, source: Address) -> None:
         if is_indication(data) and source in self._by_address:
-            self.counters[MuxCount.KEEP_ALIVE] += 1
+            self._counters[MuxCount.KEEP_ALIVE] += 1
             return
         try:
             if is_response(data):
                 endpoint = self._by_address.get(source)
                 if endpoint is not None and endpoint.answered(parse_response(data), source):
-                    self.counters[MuxCount.PROBE_ANSWER] += 1
+                    self._counters[MuxCount.PROBE_ANSWER] += 1
                 else:
                     self._drop(MuxCount.STRAY_ANSWER, source)
                 return
@@ -312,7 +338,7 @@ class UdpMux:
             self._drop(MuxCount.PING_LIMITED, source)
         else:
             self._pings -= 1
-            self.counters[MuxCount.PING] += 1
+            self._counters[MuxCount.PING] += 1
             self.send(answer, source)
 
     def _check(self, request: BindingRequest, source: Address) -> None:
@@ -330,7 +356,7 @@ class UdpMux:
             self._drop(MuxCount.SHORT_CHECK, source)
             return
         if conflict:
-            self.counters[MuxCount.ROLE_CONFLICT] += 1
+            self._counters[MuxCount.ROLE_CONFLICT] += 1
             self.send(conflict, source)
             return
         holder = self._by_address.get(source)
@@ -340,7 +366,7 @@ class UdpMux:
                 self._drop(MuxCount.ADDRESS_TAKEN, source)
                 return
             holder.forget(source)
-        self.counters[MuxCount.STUN] += 1
+        self._counters[MuxCount.STUN] += 1
         self.send(response, source)
         forgotten = endpoint.checked(request, source)
         self._by_address[source] = endpoint
@@ -349,13 +375,13 @@ class UdpMux:
 
     def _drop(self, cause: MuxCount, source: Address) -> None:
         """Count, and say so now and then: whoever sends rubbish shall not fill the log."""
-        self.counters[cause] += 1
+        self._counters[cause] += 1
         now = self._clock()
         if now - self._logged.get(cause, float("-inf")) >= LOG_INTERVAL:
             self._logged[cause] = now
             # Stragglers of sessions that have just ended are everyday life.
             write = log.debug if cause in _STRAGGLERS else log.info
-            write("datagram dropped", cause=str(cause), source=source[0], total=self.counters[cause])
+            write("datagram dropped", cause=str(cause), source=source[0], total=self._counters[cause])
 
 
 def _interface_addresses() -> list[str]:

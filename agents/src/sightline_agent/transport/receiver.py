@@ -3,13 +3,14 @@
 The mux and its endpoints are the reference and decide everything. An endpoint whose peer has proved its address and is
 not about to change anything places its association here; from then on ICE checks from there are answered, and RTCP that
 only reports is noted, without a word to Python. Whoever wants to know asks (`Association.news`). All else comes back to
-the mux. Where the extension is not installed there is no receiver, and the mux does all of it.
+the mux. A native thread reads the sockets (`port.rs`), so the event loop is woken only by what is left for it. Where
+the extension is not installed there is no receiver, and the mux does all of it.
 """
 
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -20,9 +21,16 @@ from sightline_agent.transport.rtcp import ReceptionReport, reception_report
 
 Left = tuple[bytes, str, int, int]
 """A datagram, host and port of its source, and the association whose RTCP it is in clear (0: it is as it came)."""
-Harvest = tuple[list[Left], int, int, int]
-"""What is left to do; checks answered, those whose answer found the socket full, and datagrams of media taken."""
+Counts = tuple[int, int, int, int, int]
+"""Checks answered, those whose answer found the socket full, datagrams of media taken, those that found the inbox full,
+and defects of ours."""
+Harvest = tuple[list[Left], Counts]
+"""What is left to do, and what is done."""
 _Noted = tuple[int, int, int, int, int, int, int, float]
+
+INBOX_LENGTH = 4096
+"""Datagrams that wait for the event loop, at most 8 MB, as in a socket's buffer: a second of everything that some
+hundred viewers send who all join at once. Policy: the newest goes."""
 
 
 class _Extension(Protocol):
@@ -40,9 +48,15 @@ class _Extension(Protocol):
 
     def unprotect(self, id_: int, data: bytes) -> bytes | None: ...
 
+    def times(self, id_: int) -> tuple[float | None, float | None]: ...
+
     def news(self, id_: int) -> tuple[float | None, float | None, list[_Noted]]: ...
 
-    def receive(self, fd: int, most: int, now: tuple[float, float]) -> Harvest: ...
+    def listen(self, sockets: list[int]) -> int: ...
+
+    def stop(self) -> None: ...
+
+    def collect(self, most: int) -> Harvest: ...
 
     def digest(self, data: bytes, address: Address, now: tuple[float, float]) -> tuple[bytes | None, Harvest]: ...
 
@@ -93,7 +107,7 @@ class Association:
 
     def times(self) -> tuple[float, float]:
         """When a check was answered and when RTCP was authentic; -inf: never."""
-        checked, reported, _ = self._extension.news(self.id)
+        checked, reported = self._extension.times(self.id)
         return _or_never(checked), _or_never(reported)
 
     def news(self) -> News:
@@ -115,18 +129,27 @@ class Association:
 class NativeReceiver:
     """The process's receiver; one mux uses it."""
 
-    def __init__(self, wall_clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, wall_clock: Callable[[], float] = time.time, *, inbox: int = INBOX_LENGTH) -> None:
         """Raises `NativeUnavailableError`."""
-        self._extension = cast("_Extension", load().Receiver())
+        self._extension = cast("_Extension", load().Receiver(inbox))
         self._wall_clock = wall_clock
 
     def associate(self) -> Association:
         """A new session's part."""
         return Association(self._extension)
 
-    def receive(self, sock: socket.socket, most: int, now: float) -> Harvest:
-        """Read and digest what a socket has, at most so many datagrams."""
-        return self._extension.receive(sock.fileno(), most, (now, self._wall_clock()))
+    def listen(self, sockets: Iterable[socket.socket]) -> int:
+        """Have a thread read these from now on, by the system's clocks: the descriptor that is readable while something
+        is left. OSError when there can be no thread."""
+        return self._extension.listen([sock.fileno() for sock in sockets])
+
+    def stop(self) -> None:
+        """End the thread; the sockets may be closed then."""
+        self._extension.stop()
+
+    def collect(self, most: int) -> Harvest:
+        """What is left, at most so many datagrams, and what was counted since the last time."""
+        return self._extension.collect(most)
 
     def digest(self, data: bytes, source: Address, now: float) -> tuple[bytes | None, Harvest]:
         """Digest a datagram that was read elsewhere: the answer to it, if any, and what is left."""

@@ -20,7 +20,7 @@ from sightline_agent.sources.rtsp import auth, messages
 from sightline_agent.sources.rtsp.apart import choose_apart
 from sightline_agent.sources.rtsp.inbox import Inbox
 from sightline_agent.sources.rtsp.messages import Status
-from sightline_agent.sources.rtsp.wire import Message, Packet, Splitter, WireError
+from sightline_agent.sources.rtsp.wire import Batch, Item, Message, Packet, Read, Splitter, WireError
 from sightline_model.reasons import SourceReason
 
 CONNECT_SECONDS = 4.0
@@ -56,7 +56,7 @@ class Connection:
         """What takes apart that comes."""
         self._splitter = Splitter(self.apart.cut)
         self._sequence = 0
-        self._early: list[Packet | Message] = []
+        self._early: list[Item] = []
         self._early_bytes = 0
 
     @property
@@ -95,12 +95,22 @@ class Connection:
         if self._transport.get_write_buffer_size() < _MAX_UNREAD:
             self._transport.write(bytes((0x24, channel)) + len(data).to_bytes(2, "big") + data)
 
-    async def follow(self, take: Callable[[list[Packet | Message]], None]) -> None:
+    async def follow(self, take: Callable[[list[Item]], None], read: Read | None = None) -> None:
         """Hand over what comes, as it comes; ends by SourceError only: when the camera hangs up or makes no sense, or
-        `take` raises it."""
+        `take` raises it. `read`: what makes batches of the packets that come from now on."""
         early, self._early, self._early_bytes = self._early, [], 0
         take(early)
-        await self._inbox.follow(lambda data: take(self._split(data)))
+        self._splitter.read = read
+        feed = self._splitter.feed
+
+        def received(data: bytes) -> None:
+            try:
+                items = feed(data)
+            except WireError as error:
+                raise _nonsense(error) from error
+            take(items)
+
+        await self._inbox.follow(received)
 
     def reply(self, request: Message) -> None:
         """Answer a request of the camera; SourceError when it asks and asks but does not read the answers."""
@@ -143,18 +153,22 @@ class Connection:
                         found = Answer(status, item)
                 elif isinstance(item, Message) and status is None:
                     self.reply(item)
-                elif len(self._early) < _MAX_EARLY and self._early_bytes < _MAX_EARLY_BYTES:
-                    self._early.append(item)
-                    self._early_bytes += len(item.data) if isinstance(item, Packet) else len(item.body)
+                else:
+                    self._keep(item)
             if found is not None:
                 return found
 
-    def _split(self, data: bytes) -> list[Packet | Message]:
+    def _keep(self, item: Item) -> None:
+        """Until somebody follows."""
+        if not isinstance(item, Batch) and len(self._early) < _MAX_EARLY and self._early_bytes < _MAX_EARLY_BYTES:
+            self._early.append(item)
+            self._early_bytes += len(item.data) if isinstance(item, Packet) else len(item.body)
+
+    def _split(self, data: bytes) -> list[Item]:
         try:
             return self._splitter.feed(data)
         except WireError as error:
-            text = f"what the camera sends is no RTSP: {error}"
-            raise SourceError(SourceReason.PROTOCOL_ERROR, text) from error
+            raise _nonsense(error) from error
 
     def _challenged(self, answer: Message) -> auth.Challenge:
         """Prepare to answer a 401."""
@@ -201,6 +215,10 @@ async def _open(address: str, port: int, host: str, context: ssl.SSLContext | No
     loop, name = asyncio.get_running_loop(), host if context is not None else None
     _, inbox = await loop.create_connection(Inbox, address, port, ssl=context, server_hostname=name)
     return inbox
+
+
+def _nonsense(error: WireError) -> SourceError:
+    return SourceError(SourceReason.PROTOCOL_ERROR, f"what the camera sends is no RTSP: {error}")
 
 
 def _stale(answer: Message) -> bool:

@@ -9,6 +9,7 @@ from struct import Struct
 
 from sightline_agent.media.frames import CLOCK_RATE
 from sightline_agent.media.rtp import RtpPacket, ahead
+from sightline_agent.media.runs import Run
 from sightline_agent.transport import rtcp
 
 _BLOCK = Struct("!IIIIII")
@@ -47,11 +48,13 @@ class Reception:
         self.told: tuple[float, int] | None = None
         """Seconds on the camera's clock and the timestamp of the same moment, from its last sender report."""
 
-    def packet(self, packet: RtpPacket, now: float, following: int = 0) -> None:
-        """Count one packet, and so many of the same frame that follow it."""
+    def packet(self, packet: RtpPacket | Run, now: float, following: int = 0) -> None:
+        """Count a packet, or the first one of a run, and so many of the same frame that follow it."""
         source = self._source
         if source is not None and source.ssrc == packet.ssrc:
-            step = ahead(packet.sequence + following, source.highest & 0xFFFF)
+            step = following + 1  # the everyday case
+            if packet.sequence != (source.highest + 1) & 0xFFFF:
+                step = ahead(packet.sequence + following, source.highest & 0xFFFF)
             if abs(step) > _RESTART:
                 source = None
             elif step > 0:

@@ -85,11 +85,8 @@ class Inbox(asyncio.BufferedProtocol):
         return self._room
 
     def buffer_updated(self, nbytes: int) -> None:
-        """So much was read."""
-        self.data_received(bytes(self._room[:nbytes]))
-
-    def data_received(self, data: bytes) -> None:
-        """Hand on or keep."""
+        """So much was read: hand it on or keep it."""
+        data = bytes(self._room[:nbytes])
         if self._take is None:
             self._data.append(data)
             self._bytes += len(data)

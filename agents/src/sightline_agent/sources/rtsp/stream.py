@@ -16,6 +16,7 @@ import structlog
 from sightline_agent.media import rtp
 from sightline_agent.media.assembler import Assembler
 from sightline_agent.media.frames import Chunk, MediaFormat
+from sightline_agent.media.runs import Run
 from sightline_agent.sources.base import Sink, SourceError
 from sightline_agent.sources.ordered import OrderedPackets
 from sightline_agent.sources.rtsp import messages
@@ -23,15 +24,16 @@ from sightline_agent.sources.rtsp.client import Connection
 from sightline_agent.sources.rtsp.feedback import Reception
 from sightline_agent.sources.rtsp.handshake import Lane, Playing, Way
 from sightline_agent.sources.rtsp.sound import Sound
-from sightline_agent.sources.rtsp.wire import Message, Packet
+from sightline_agent.sources.rtsp.wire import Batch, Item, Message, Packet
 from sightline_agent.sources.sound.process import Drop
 from sightline_model.reasons import SourceReason
 
-STALL_SECONDS = 5.0
+STALL_SECONDS = 4.0
+"""Of silence, at least; it is noticed within five."""
 KEY_FRAME_SECONDS = 30.0
 REORDER_SECONDS = 0.05
-_EXTEND_SECONDS = 0.1
-"""Between two changes of the stall's timer: not for each frame."""
+_EXTEND_SECONDS = 1.0
+"""Between two changes of the stall's timer, not for each frame; so much later a stall may be noticed."""
 _BYE_SECONDS = 1.0
 """A goodbye is believed when nothing comes after it: some cameras only change their SSRC."""
 _REPORT_SECONDS = 5.0
@@ -69,6 +71,7 @@ class Stream:
         """`dropped`: where dropped sound is counted."""
         self._connection = connection
         self._playing = playing
+        self._payload_type = playing.track.payload_type
         self._reception = reception
         self._sink = sink
         self._loop = asyncio.get_running_loop()
@@ -102,10 +105,11 @@ class Stream:
                 self._until(first_by)
                 self._tick()
                 if udp is not None:
-                    udp.start(self._safely(self._media), self._safely(self._control))
+                    udp.start(self._safely(self._datagrams), self._safely(self._control))
                 if self._sound is not None:
                     self._start_sound(self._sound)
-                await self._connection.follow(self._interleaved)
+                read = self._connection.apart.reader(self._playing.channels[0], self._playing.track.codec)
+                await self._connection.follow(self._take, read if udp is None else None)
         except TimeoutError:
             raise (self._error or self._silence()) from None
         finally:
@@ -127,62 +131,70 @@ class Stream:
 
     # What comes
 
-    def _interleaved(self, items: Iterable[Packet | Message]) -> None:
-        media: list[bytes] = []
-        rtp_channel, rtcp_channel = self._playing.channels
-        over_udp = self._playing.udp is not None
+    def _take(self, items: Iterable[Item]) -> None:
+        early: list[Packet] = []
         for item in items:
-            if isinstance(item, Message):
+            if isinstance(item, Batch):
+                self._batch(item)
+            elif isinstance(item, Message):
                 self._message(item)
-            elif over_udp:
-                continue
-            elif item.channel == rtp_channel:
-                media.append(item.data)
-            elif item.channel == rtcp_channel:
-                self._control([item.data])
+            elif self._playing.udp is None:
+                early.append(item)
+        if early:  # before the camera had answered
+            media = [item.data for item in early if item.channel == self._playing.channels[0]]
+            others = [(item.channel, item.data) for item in early if item.channel != self._playing.channels[0]]
+            self._batch(Batch(*self._connection.apart.runs(media, self._playing.track.codec), others))
+
+    def _batch(self, batch: Batch) -> None:
+        runs, malformed, others = batch
+        for channel, data in others:
+            if channel == self._playing.channels[1]:
+                self._control([data])
             elif self._sound is not None:
-                self._interleaved_sound(self._sound, item)
-        if media:
-            self._media(media)
+                self._interleaved_sound(self._sound, channel, data)
+        if runs or malformed:
+            self._media(runs, malformed)
 
-    def _interleaved_sound(self, sound: Sound, item: Packet) -> None:
+    def _interleaved_sound(self, sound: Sound, channel: int, data: bytes) -> None:
         rtp_channel, rtcp_channel = self._sound_lane.channels
-        if item.channel == rtp_channel:
-            sound.media([item.data])
-        elif item.channel == rtcp_channel:
-            sound.control([item.data])
+        if channel == rtp_channel:
+            sound.media([data])
+        elif channel == rtcp_channel:
+            sound.control([data])
 
-    def _media(self, packets: list[bytes]) -> None:
+    def _datagrams(self, packets: list[bytes]) -> None:
+        self._media(*self._connection.apart.runs(packets, self._playing.track.codec))
+
+    def _media(self, runs: list[Run], malformed: int) -> None:
         now = self._loop.time()
-        pictures = False
-        runs, malformed = self._connection.apart.runs(packets)
+        pictures = unordered = False
         self._malformed += malformed
         for run in runs:
-            pictures = self._digest(run, now) or pictures
+            if run.payload_type == self._payload_type:
+                unordered = not self._digest(run, now) or unordered
+                pictures = pictures or bool(run.payloads[0])
         if pictures:
             if self._bye or now - self._extended_at > _EXTEND_SECONDS:
                 self._extended_at = now
-                self._until(now + STALL_SECONDS)
+                self._until(now + STALL_SECONDS + _EXTEND_SECONDS)
             self._bye = False
             self._first_at = self._first_at if self._first_at is not None else now
-        self._ordered.settle()
+        if unordered:
+            self._ordered.settle()
         self._deliver(now)
 
-    def _digest(self, run: rtp.Run, now: float) -> bool:
-        """Digest a packet and those that follow it; True if there was a part of a picture in it."""
-        packet, following = run
-        if packet.payload_type != self._playing.track.payload_type:
-            return False
-        self._reception.packet(packet, now, len(following))
+    def _digest(self, run: Run, now: float) -> bool:
+        """Digest a run: as it is (True) where it is in order and of a slice, else packet by packet."""
+        count = len(run.payloads)
+        self._reception.packet(run, now, count - 1)
         if self._sound is not None:
-            self._sound.picture(packet.timestamp, now)
-        self._ordered.take(packet)
-        if following and self._ordered.follow(packet, len(following)):
-            self._assembler.extend(following, packet.timestamp)
-        else:
-            for one in run.packets()[1:]:
-                self._ordered.take(one)
-        return bool(packet.payload)
+            self._sound.picture(run.timestamp, now)
+        if run.shape and self._ordered.passes(run.sequence, run.ssrc, count):
+            self._assembler.extend(run)
+            return True
+        for packet in run.packets():
+            self._ordered.take(packet)
+        return False
 
     def _push(self, packet: rtp.RtpPacket, gap: bool) -> None:
         if packet.payload:
@@ -217,7 +229,9 @@ class Stream:
             self._look_for_key(chunks, now)
         if not self._assembler.known:
             return
-        self._tell()
+        told = self._told
+        if told is None or self._sound is not None or told.video is not self._assembler.format:
+            self._tell()
         for chunk in chunks:
             self._sink.write(chunk)
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
+from sightline_agent.media.runs import Run
+
 MAX_HEAD = 16 * 1024
 MAX_BODY = 128 * 1024
 _DOLLAR = 0x24
@@ -26,6 +28,15 @@ class Packet(NamedTuple):
 
     channel: int
     data: bytes
+
+
+class Batch(NamedTuple):
+    """What came in one piece while the stream plays: the packets of one channel, taken apart, and how many of them were
+    none; channels and data of all other frames."""
+
+    runs: list[Run]
+    malformed: int
+    others: list[tuple[int, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +60,9 @@ Frames = tuple[list[tuple[int, bytes]], int, int]
 """Channels and data of binary frames; where they end; how many bytes from there are wanted for the one that begins
 there, 0 where none does."""
 Cut = Callable[[bytes, int], Frames]
+Read = Callable[[bytes, int], tuple[Batch, int, int]]
+"""Bytes and where to begin; what is in them, and what `Frames` says of the end."""
+Item = Packet | Batch | Message
 
 _packet = partial(tuple.__new__, Packet)
 """Without a call of Python for each."""
@@ -69,15 +83,16 @@ def cut(data: bytes, start: int) -> Frames:
 
 
 class Splitter:
-    """Bytes in, packets and messages out."""
+    """Bytes in; messages out, and packets, or what `read` makes of them once that is set."""
 
     def __init__(self, cut: Cut = cut) -> None:
         self._cut = cut
+        self.read: Read | None = None
         self._buffer = bytearray()
         self._wanted = 0
         """Bytes without which the item that has begun cannot be whole: fewer are not looked at."""
 
-    def feed(self, data: bytes) -> list[Packet | Message]:
+    def feed(self, data: bytes) -> list[Item]:
         """What is complete now; WireError where the stream makes no sense."""
         buffer = data
         if self._buffer:
@@ -85,11 +100,16 @@ class Splitter:
             if len(self._buffer) < self._wanted:
                 return []
             buffer = bytes(self._buffer)
-        position, found, length = 0, list[Packet | Message](), len(buffer)
+        position, length = 0, len(buffer)
+        found: list[Item] = []
         while position < length:
             if buffer[position] == _DOLLAR:
-                frames, position, wanted = self._cut(buffer, position)
-                found += map(_packet, frames)
+                if self.read is not None:
+                    batch, position, wanted = self.read(buffer, position)
+                    found.append(batch)
+                else:
+                    frames, position, wanted = self._cut(buffer, position)
+                    found += map(_packet, frames)
                 if wanted:
                     self._wanted = wanted
                     break
@@ -103,7 +123,8 @@ class Splitter:
                 break
             position += size
             found.append(message)
-        self._buffer = bytearray(buffer[position:])
+        if self._buffer or position < length:
+            self._buffer = bytearray(buffer[position:])
         return found
 
 
