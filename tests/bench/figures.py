@@ -86,7 +86,7 @@ def targets(series: dict[str, list[Result]]) -> list[Target]:
     loop = cost(runs, "janus-loop", MANY)
     batches = (
         "more than half of what is left is the kernel's sending, receiving by loopback included (docs/design/0017);"
-        " read the media port in a thread of its own, so that viewers' reports do not wake the event loop"
+        " build and encrypt the sender reports of a round in one native call (docs/design/0021)"
     )
     return [
         _times("CPU per viewer at 96 viewers against MediaMTX", 5.0, cost(runs, "mediamtx", MANY), ours, batches),
@@ -125,7 +125,7 @@ def targets(series: dict[str, list[Result]]) -> list[Target]:
             "CPU of one viewer, ms per second",
             15.0,
             cost(runs, "sightline", 1),
-            "put a frame together natively, not only take its packets apart",
+            "order and frames natively, too, so that a frame is one call from recv to sendmmsg (docs/design/0020)",
         ),
         *_chromium(series.get("chromium", [])),
     ]

@@ -2,6 +2,7 @@
 
     python -m tests.bench.scale                      10,000 cameras, written into docs/benchmarks/scale.md
     python -m tests.bench.scale --cameras 500        a look, written into the build folder
+    python -m tests.bench.scale --cameras 500 --stages sessions
     python -m tests.bench.scale --render             the page again, from what was recorded
 
 Nodes and pods are KWOK's, agents are simulated (`scale_agents`); etcd, API server, scheduler and operator are the real
@@ -42,7 +43,7 @@ from sightline_model.base import API_VERSION
 from tests.bench import scale_report
 from tests.bench.scale_agents import SimulatedAgents
 from tests.bench.scale_churn import Churn, Plan
-from tests.bench.scale_world import PODS_PER_NODE, OperatorProcess, Usage, control_plane, node, until, writes
+from tests.bench.scale_world import PODS_PER_NODE, OperatorProcess, Usage, account, control_plane, node, until, writes
 
 FULL = 10_000
 IDLE_SECONDS, LOOK_IDLE_SECONDS = 60.0, 20.0
@@ -51,6 +52,7 @@ SESSION_SECONDS = 20.0
 SESSION_RATES = (50, 100)
 VIEWERS_SECONDS = 20.0
 """After the last session: how many watch a camera is written some seconds later, and every ten seconds at most."""
+STAGES = ("idle", "sessions", "restart")
 NAMESPACES = 10
 CREATING = 24
 """Creations under way at a time."""
@@ -102,11 +104,11 @@ def _run_alone() -> None:
 async def _measure(options: argparse.Namespace, folder: Path, keep: Callable[[Figures], None]) -> None:
     with control_plane(folder) as (plane, _):
         cluster = await RealCluster.from_kubeconfig(
-            str(plane.kubeconfig), settings=RealSettings(user_agent="bench", request_seconds=60)
+            str(account(plane, "driver")), settings=RealSettings(user_agent="bench", request_seconds=60)
         )
         agents = SimulatedAgents(lambda camera: _revision(cluster, camera))
         operator = OperatorProcess(plane, folder, free_ports().api)
-        rig = Rig(cluster, plane, agents, operator, (options.cameras, options.rates))
+        rig = Rig(cluster, plane, agents, operator, (options.cameras, options.rates, options.stages))
         try:
             async with agents.serving():
                 if scale_report.failures(await rig.run(keep)):
@@ -136,28 +138,30 @@ class Rig:
         plane: ControlPlane,
         agents: SimulatedAgents,
         operator: OperatorProcess,
-        size: tuple[int, list[int]],
+        size: tuple[int, list[int], list[str]],
     ) -> None:
         self._cluster = cluster
         self._plane = plane
         self._agents = agents
         self._operator = operator
-        self._cameras, self._rates = size
+        self._cameras, self._rates, self._stages = size
         self._dice = random.Random(1)
 
     async def run(self, keep: Callable[[Figures], None]) -> Figures:
-        """Everything; the figures, which `keep` gets after each stage."""
+        """What is to be measured; the figures, which `keep` gets after each stage."""
         await self._prepare()
         figures: Figures = {"cameras": self._cameras, "sessions": []}
         for name, stage in (("settle", self._settle), ("idle", self._idle)):
-            figures[name] = await self._tried(name, stage)
-            keep(figures)
-        for rate in self._rates:
+            if name in ("settle", *self._stages):
+                figures[name] = await self._tried(name, stage)
+                keep(figures)
+        for rate in self._rates if "sessions" in self._stages else ():
             series = await self._tried("sessions", partial(self._sessions, rate))
             figures["sessions"].append({"rate": rate, **series})
             keep(figures)
-        figures["restart"] = await self._tried("restart", self._restart)
-        keep(figures)
+        if "restart" in self._stages:
+            figures["restart"] = await self._tried("restart", self._restart)
+            keep(figures)
         return figures
 
     async def _tried(self, name: str, stage: Callable[[Figures], Awaitable[None]]) -> Figures:
@@ -193,6 +197,7 @@ class Rig:
     async def _settle(self, found: Figures) -> None:
         """All cameras at once, until all are Ready."""
         before, began = writes(self._plane), time.monotonic()
+        seen = await self._passes()
         await _side_by_side([camera(number) for number in range(self._cameras)], self._cluster)
         found["create_seconds"] = time.monotonic() - began
         try:
@@ -205,6 +210,7 @@ class Rig:
         # Those that were seen first may have a last word to say.
         await until(self._quiet, 120, "nothing more is written", 0.5)
         found["writes"] = _changed(before, writes(self._plane))
+        found["passes"] = await self._passes() - seen
         found |= _usage(self._operator.usage())
 
     async def _idle(self, found: Figures) -> None:
@@ -254,6 +260,7 @@ class Rig:
         found["seconds"] = time.monotonic() - began
         found["writes"] = _changed(before, writes(self._plane))
         found["writes"].pop("leases", None)
+        found["passes"] = await self._passes()
         found |= _usage(self._operator.usage())
         # A change is taken up: the proof that it works.
         edited = time.monotonic()
@@ -282,6 +289,11 @@ class Rig:
     async def _leads(self) -> bool:
         figures = await self._operator.figures()
         return any(value == 1 for name, value in figures.items() if name.startswith("leader_election_master_status"))
+
+    async def _passes(self) -> int:
+        """How often this operator has looked at a camera so far."""
+        passes = 'controller_runtime_reconcile_total{controller="Camera"'
+        return int(sum(value for name, value in (await self._operator.figures()).items() if name.startswith(passes)))
 
     async def _quiet(self) -> bool:
         """Nothing waits in the queue, and for two seconds nothing was written."""
@@ -365,6 +377,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.scale", description="Measure the operator.")
     parser.add_argument("--cameras", type=int, default=FULL)
     parser.add_argument("--rates", type=int, nargs="*", default=SESSION_RATES, help="sessions created per second")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, help="after all cameras are Ready")
     parser.add_argument("--render", action="store_true", help="write the page from what was recorded")
     return parser.parse_args()
 

@@ -26,6 +26,8 @@ PATIENCE = 60.0
 """Seconds for each step of a session."""
 LIFE_SECONDS = 3.0
 SWEEP_SECONDS = 30.0
+WEIGHED = 20
+"""Of so many sessions one is read to see how large it has become."""
 TOLD = 5
 """Of so many sessions that are stuck the page tells."""
 Figures = dict[str, Any]
@@ -158,11 +160,21 @@ class Churn:
         await asyncio.sleep(plan.life_seconds)
         self._say(life, Step.ENDED, SessionPhase.ENDED, EndReason.HANGUP)
         await life.reach(Step.ENDED, plan.patience)
+        if int(life.sid.rpartition("-")[2]) % WEIGHED == 0:
+            await self._weigh(life)
         await life.reach(Step.GONE, plan.patience)
 
     def _say(self, life: Life, step: Step, phase: SessionPhase, end: EndReason | None = None) -> None:
         life.told[step] = _now()
         self._speak(life.camera, life.sid, phase, end)
+
+    async def _weigh(self, life: Life) -> None:
+        """What the API server stores, to whom each field belongs included: the cache leaves that out."""
+        try:
+            obj = await self._cluster.get(STREAM_SESSION, life.camera[0], life.sid)
+        except NotFoundError:
+            return
+        self._largest = max(self._largest, len(json.dumps(obj, separators=(",", ":"))))
 
     async def _known(self, life: Life) -> str:
         """What the API server has, which tells a driver that missed something from an operator that did."""
@@ -188,7 +200,6 @@ class Churn:
         life.show(step, moment)
         if step is Step.ENDED:
             life.end_reason = str(now["status"].get("endReason"))
-            self._largest = max(self._largest, len(json.dumps(now, separators=(",", ":"))))
 
     def _figures(self) -> Figures:
         lives = list(self._lives.values())

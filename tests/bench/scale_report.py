@@ -17,8 +17,9 @@ agents are one process that speaks the operator's side of the control port for a
 machine's two cores with the driver, which is this process, too: latencies are those of a busy small machine.
 **Write counts** are the API server's own (`apiserver_request_total`), whoever wrote. Each **session** is created,
 streams, ends, and is deleted by the operator; its latency is from the create's answer until a watch shows the status
-that the operator wrote. More than one **watch** means that the API server ended some because it could not serve them
-fast enough: then latencies are those of an API server without a core to run on.
+that the operator wrote, and its size is what the API server answers, its own notes (`managedFields`) included.
+Operator and driver have tokens, as pods do. More than one **watch** means that the API server ended some because it
+could not serve them fast enough: then latencies are those of an API server without a core to run on.
 """
 
 
@@ -103,7 +104,11 @@ def _settled(settle: Figures, cameras: int) -> Iterator[str]:
         f"* All {cameras} created within {settle['create_seconds']:.0f} s; {settle['ready']} were Ready,"
         f" with {settle['pods']} pods, {settle['seconds']:.0f} s after the first."
     )
-    yield f"* The operator took {settle['cpu_seconds']:.0f} s of CPU for that and {settle['memory_mb']:.0f} MB."
+    spent = settle["cpu_seconds"]
+    yield (
+        f"* The operator took {spent:.0f} s of CPU for that, {1000 * spent / cameras:.1f} ms{_passes(settle, cameras)}"
+        f" for each camera, and {settle['memory_mb']:.0f} MB."
+    )
     yield f"* Writes until then: {_counts(settle['writes'])}."
 
 
@@ -115,13 +120,17 @@ def _idled(idle: Figures, _: int) -> Iterator[str]:
     )
 
 
-def _restarted(restart: Figures, _: int) -> Iterator[str]:
+def _restarted(restart: Figures, cameras: int) -> Iterator[str]:
     yield (
         f"* SIGKILL and a new process: it led after {restart['lease_seconds']:.1f} s (the dead one's Lease had to run"
         f" out), heard from all agents after {restart['links_seconds']:.1f} s, was idle after"
-        f" {restart['seconds']:.1f} s with {restart['peak_mb']:.0f} MB at most, and took up an edit in"
-        f" {restart['edit_seconds']:.2f} s."
+        f" {restart['seconds']:.1f} s with {restart['cpu_seconds']:.0f} s of CPU{_passes(restart, cameras)} for each"
+        f" camera and {restart['peak_mb']:.0f} MB at most, and took up an edit in {restart['edit_seconds']:.2f} s."
     )
+
+
+def _passes(stage: Figures, cameras: int) -> str:
+    return f" and {stage['passes'] / cameras:.1f} passes" if "passes" in stage else ""
 
 
 def _session_row(series: Figures) -> str:

@@ -4,6 +4,7 @@ All of it is on this machine, in a network namespace of its own, and shares the 
 """
 
 import asyncio
+import json
 import os
 import re
 import resource
@@ -24,6 +25,8 @@ from hack.cluster.processes import Supervisor
 from sightline_kube.cluster import Obj
 from sightline_model.tokens import generate_private_key_pem
 
+ACCOUNTS = "default"
+"""The namespace of the service accounts."""
 PODS_PER_NODE = 1000
 POD_NETWORK = "127.128.0.0/9"
 """Addresses of pods: loopback, so that one process can be all agents."""
@@ -53,6 +56,32 @@ def control_plane(directory: Path) -> Iterator[tuple[ControlPlane, Supervisor]]:
     finally:
         for name in ("kwok", "kube-scheduler", "kube-apiserver", "etcd"):
             supervisor.stop(name)
+
+
+def account(plane: ControlPlane, name: str) -> Path:
+    """The kubeconfig of a service account that may do everything: with a token, as pods have it. For a client
+    certificate the API server would check signatures at each request, a fifteenth of its work here."""
+    path = plane.directory / f"{name}.kubeconfig"
+    if path.exists():
+        return path
+    core, rbac = f"/api/v1/namespaces/{ACCOUNTS}/serviceaccounts", "rbac.authorization.k8s.io"
+    made = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}}
+    plane.request("POST", core, json.dumps(made).encode())
+    binding = {
+        "apiVersion": f"{rbac}/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": name},
+        "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": "cluster-admin"},
+        "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": ACCOUNTS}],
+    }
+    plane.request("POST", f"/apis/{rbac}/v1/clusterrolebindings", json.dumps(binding).encode())
+    asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 86400}}
+    token = json.loads(plane.request("POST", f"{core}/{name}/token", json.dumps(asked).encode()))["status"]["token"]
+    config = yaml.safe_load(plane.kubeconfig.read_text())
+    config["users"][0]["user"] = {"token": token}
+    path.touch(mode=0o600)
+    path.write_text(yaml.safe_dump(config))
+    return path
 
 
 def node(number: int) -> Obj:
@@ -133,9 +162,11 @@ class OperatorProcess:
         key = directory / "signing.pem"
         if not key.exists():
             key.write_bytes(generate_private_key_pem())
+        # As in the image, its byte-code is there when it starts again.
         self._environment = {
-            **os.environ,
-            "KUBECONFIG": str(plane.kubeconfig),
+            **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
+            "PYTHONPYCACHEPREFIX": str(directory / "bytecode"),
+            "KUBECONFIG": str(account(plane, "operator")),
             "SIGHTLINE_AGENT_IMAGE": "sightline-agent:bench",
             "SIGHTLINE_SIGNING_KEY_FILE": str(key),
             "SIGHTLINE_HOST": "127.0.0.1",

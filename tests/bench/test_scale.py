@@ -135,7 +135,7 @@ def recorded(**stages: Any) -> Figures:
         "date": "2026-11-22",
         "seconds": 100.0,
         "machine": "2 cores.",
-        "settle": {"create_seconds": 1.0, "seconds": 2.0, "ready": 10, "pods": 10, "writes": {"pods": 10}, **USAGE},
+        "settle": {"create_seconds": 1.0, "seconds": 2.0, "ready": 10, "pods": 10, "passes": 30, "writes": {}, **USAGE},
         "idle": {"seconds": 20.0, "writes": {}, "lease_renewals": 4, "cpu_share": 0.1, **USAGE},
         "sessions": [SERIES],
         "restart": {
@@ -143,6 +143,7 @@ def recorded(**stages: Any) -> Figures:
             "links_seconds": 2.0,
             "seconds": 3.0,
             "edit_seconds": 0.1,
+            "passes": 10,
             "writes": {},
             **USAGE,
         },
@@ -154,6 +155,8 @@ def test_the_page_of_a_run_without_failures() -> None:
     page = scale_report.page(recorded())
     assert "Did not come to its end" not in page
     assert "**no**" not in page
+    assert " ms and 3.0 passes for each camera" in page
+    assert " s of CPU and 1.0 passes for each camera" in page
     assert "| session's status p99 at 50/s, ms | under 60 | 30 | yes |" in page
     assert "| 50 | 1000 | 0 | 10 / 20 / 30 / 40 | 10 / 30 | 10 / 30 | 10 / 30 | 8.0 | 1000 streamsessions | 1 |" in page
 

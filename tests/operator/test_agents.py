@@ -301,3 +301,23 @@ async def test_an_agent_that_talks_without_end_does_not_keep_others_waiting(
                 await task
             while not loud.streams[0].empty():
                 loud.streams[0].get_nowait()
+
+
+async def test_links_begin_some_at_a_time_and_not_those_that_have_gone_meanwhile() -> None:
+    async with serving() as (server, target):
+        links = HttpAgentLinks(SIGNER, rng=lambda: 0.0)
+        targets = [replace(target, pod=f"camera-gate-{number}") for number in range(4 * agents.DIALLED_AT_ONCE)]
+        for one in targets:
+            links.follow(one)
+        task = asyncio.ensure_future(links.run())
+        await until(lambda: task.done() or links._links[targets[0].key].task is not None, lambda: asyncio.sleep(0))
+        waiting = [one for one in targets if links._links[one.key].task is None]
+        assert len(waiting) >= 2 * agents.DIALLED_AT_ONCE
+        for one in waiting[::2]:
+            links.drop(*one.key)
+        left = len(targets) - len(waiting[::2])
+        await until(lambda: links.connected() == (left, left))
+        assert server.requests == ["GET /v1/events"] * left
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

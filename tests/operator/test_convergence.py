@@ -47,7 +47,9 @@ def test_three_children_and_few_status_writes() -> None:
             await here.start_camera()
             await here.settled()
             applied = [call[1] for call in here.recording.calls if call[0] == "apply"]
-            assert applied == ["Secret", "Service", "Pod", "PodDisruptionBudget"]  # the last one is the namespace's
+            assert applied.count("PodDisruptionBudget") == 1  # the namespace's
+            applied.remove("PodDisruptionBudget")
+            assert applied == ["Secret", "Service", "Pod"]
             assert here.recording.count("replace_status", "Camera") <= 4
 
     run(main)

@@ -1,10 +1,16 @@
 """Sessions on the in-memory cluster: what they cost, and every way in which they end."""
 
+import asyncio
+
+import pytest
+
+from sightline_kube.cluster import Obj
 from sightline_kube.kinds import STREAM_SESSION
 from sightline_model.reasons import EndReason
 from sightline_model.session import SessionPhase
+from sightline_operator.sessions import answered
 from tests.operator.looks import phase_is
-from tests.operator.virtualtime import run, until
+from tests.operator.virtualtime import now, run, until
 from tests.operator.world import world
 
 
@@ -112,5 +118,41 @@ def test_a_session_deleted_while_its_agent_is_out_of_hearing_is_revoked_later() 
             assert here.agent().ended == []
             here.links.connect(address)
             await until(lambda: here.agent().ended == [("s-1", EndReason.REVOKED)])
+
+    run(main)
+
+
+def test_a_new_session_is_answered_at_once_while_many_others_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The API server has little CPU: what is under way at the same time takes the longer."""
+
+    async def main() -> None:
+        async with world() as here:
+            await here.start_camera()
+            for number in range(80):
+                await here.add_session(f"s-{number}")
+            await here.settled(2)
+            write, under_way = here.cluster.replace_status, 0
+
+            async def starved(obj: Obj) -> Obj:
+                nonlocal under_way
+                under_way += 1
+                await asyncio.sleep(0.02 * under_way)
+                under_way -= 1
+                return await write(obj)
+
+            monkeypatch.setattr(here.cluster, "replace_status", starved)
+            waits = []
+            for number in range(12):
+                began = now()
+                await here.add_session(f"new-{number}")
+                if not number:
+                    for other in range(80):
+                        here.agent().set_session(f"s-{other}", SessionPhase.STREAMING)
+                while not answered(await here.session(f"new-{number}") or {}):
+                    await asyncio.sleep(0.005)
+                waits.append((now() - began).total_seconds())
+            assert max(waits) < 0.1
+            assert await here.phase("s-79") == "Requested"
+            await until(lambda: phase_is(here, "s-79", "Streaming"), 10)
 
     run(main)

@@ -27,11 +27,12 @@ def at(version: int, obj: Obj) -> Obj:
 
 
 class Waiting:
-    """An operator that has not begun, and the cache that tells it things."""
+    """An operator of which no key is looked at, and the cache that tells it things."""
 
     def __init__(self) -> None:
         self.cache = Cache(KINDS)
         self.operator = Operator(MemoryCluster(clock=now), self.cache, FakeLinks(), OPTIONS, clock=now)
+        self.operator.queue.open = True
 
     def edit_of_the_class(self) -> None:
         """Brings all cameras back."""
@@ -42,11 +43,13 @@ class Waiting:
 
     async def place_of(self, wanted: Key) -> int:
         """How many are looked at before it."""
-        for number in range(len(self.operator.queue)):
+        before = 0
+        while len(self.operator.queue):
             key = await self.operator.queue.get()
             self.operator.queue.done(key)
             if key == wanted:
-                return number
+                return before
+            before += 1
         raise AssertionError(f"{wanted} does not wait")
 
 
@@ -99,5 +102,22 @@ def test_without_sessions_all_cameras_are_alike() -> None:
     async def main() -> None:
         here = await busy(RESTS)
         assert await here.place_of(Key(CAMERA, "site", "gate")) >= MANY
+
+    run(main)
+
+
+@pytest.mark.parametrize(("generation", "first"), [(2, True), (1, False)])
+def test_an_edit_does_not_wait_behind_all_that_is_only_looked_at_again(generation: int, first: bool) -> None:
+    async def main() -> None:
+        here, well = Waiting(), {"observedGeneration": 1}
+        here.cache.observe(CAMERA_CLASS, ADDED, at(1, camera_class()))
+        for number in range(MANY):
+            here.cache.observe(CAMERA, ADDED, at(number + 2, camera(status=well, name=f"c-{number}")))
+        here.cache.observe(CAMERA, ADDED, at(MANY + 2, camera(status=well)))
+        while len(here.operator.queue):
+            here.operator.queue.done(await here.operator.queue.get())
+        here.edit_of_the_class()
+        here.cache.observe(CAMERA, MODIFIED, at(6000, camera(status=well, generation=generation)))
+        assert (await here.place_of(Key(CAMERA, "site", "gate")) == 0) is first
 
     run(main)

@@ -5,24 +5,28 @@ import os
 import re
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import generate_latest
 
 from sightline_kube.cache import Cache
-from sightline_kube.kinds import LEASE
+from sightline_kube.cluster import Obj, WatchEvent
+from sightline_kube.kinds import CAMERA, LEASE, POD, SERVICE, Kind
 from sightline_kube.memory import MemoryCluster
+from sightline_model import names
 from sightline_model.tokens import Signer, generate_private_key_pem
 from sightline_operator import __main__ as process
 from sightline_operator import handlers
 from sightline_operator.core import KINDS
 from sightline_operator.errors import LeaseLostError, OperatorError, TaskEndedError
-from sightline_operator.lease import Times, held_by, holder
+from sightline_operator.lease import Times, given_back, held_by, holder
 from sightline_operator.metrics import Metrics
 from sightline_operator.settings import OperatorSettings
+from tests.operator.samples import camera, camera_class, pod
 
 SIGNER = Signer.from_pem(generate_private_key_pem())
 
@@ -80,27 +84,83 @@ def several(settings: OperatorSettings) -> OperatorSettings:
     return settings.model_copy(update={"lease_name": "operator", "lease_namespace": "default", "lease_seconds": 3})
 
 
-async def test_on_standby_it_is_ready_and_does_nothing(
+async def described(cluster: MemoryCluster) -> Obj:
+    """A class, and a camera of it, for which nothing was made yet."""
+    default = camera_class()
+    default["metadata"]["annotations"] = {names.DEFAULT_CLASS_ANNOTATION: "true"}
+    await cluster.create(default)
+    await cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "site"}})
+    return await cluster.create(camera())
+
+
+async def test_on_standby_it_knows_everything_and_does_nothing(
     several: OperatorSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def watch(cache: Cache, namespaces: Sequence[str], started: asyncio.Event, stopping: asyncio.Event) -> None:
-        raise AssertionError("kopf must not run")
+        started.set()
+        await stopping.wait()
 
     monkeypatch.setattr(handlers, "watch", watch)
     cluster = MemoryCluster()
     others = held_by(("default", "operator"), None, "another", Times(duration=300), datetime.now(UTC))
     await cluster.create(others)
-    standby = process.Process(several, cluster, process.cache_for(several), [SIGNER], Metrics())
+    await described(cluster)
+    metrics = Metrics()
+    standby = process.Process(several, cluster, process.cache_for(several), [SIGNER], metrics)
     task = asyncio.create_task(standby.run())
     async with asyncio.timeout(10):
-        while standby._elector is None or standby._elector._sight is None:
+        while not standby._ready() or standby._elector is None or standby._elector._sight is None:
             await asyncio.sleep(0.01)
-        assert standby._ready()
-        assert not standby._cache.synced()
+        assert standby._cache.get(CAMERA, "site", "gate")
+        assert not standby._operator.queue.delayed
+        assert len(standby._operator.queue) == 0
+        assert (await cluster.list(POD)).items == []
+        assert "sightline_cameras{" not in generate_latest(metrics.registry).decode()
+        await cluster.delete(LEASE, "default", "operator")
         os.kill(os.getpid(), signal.SIGTERM)
         await task
     assert not standby._ready()
-    assert holder(await cluster.get(LEASE, "default", "operator")) == "another"
+    assert (await cluster.list(POD)).items == []
+
+
+async def test_who_takes_over_knows_what_the_one_before_did_last(
+    several: OperatorSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pod of which no watch has told yet is not made a second time."""
+    watching = asyncio.Event()
+
+    async def watch(cache: Cache, namespaces: Sequence[str], started: asyncio.Event, stopping: asyncio.Event) -> None:
+        started.set()
+        await stopping.wait()
+
+    class Deaf(MemoryCluster):
+        async def watch(self, kind: Kind, *_: Any, **__: Any) -> AsyncGenerator[WatchEvent, None]:
+            if kind == POD:
+                watching.set()
+            await asyncio.Event().wait()
+            yield  # type: ignore[misc]
+
+    monkeypatch.setattr(handlers, "watch", watch)
+    cluster = Deaf()
+    others = held_by(("default", "operator"), None, "another", Times(duration=300), datetime.now(UTC))
+    await cluster.create(others)
+    made = await described(cluster)
+    heir = process.Process(several, cluster, process.cache_for(several), [SIGNER], Metrics())
+    task = asyncio.create_task(heir.run())
+    async with asyncio.timeout(10):
+        while not heir._ready():
+            await asyncio.sleep(0.01)
+        await watching.wait()
+        last = pod("last")
+        last["metadata"]["ownerReferences"][0]["uid"] = made["metadata"]["uid"]
+        await cluster.create(last)
+        current = await cluster.get(LEASE, "default", "operator")
+        await cluster.replace(given_back(current))
+        while not (await cluster.list(SERVICE)).items or not heir._operator.queue.idle:
+            await asyncio.sleep(0.01)
+        assert [found["metadata"]["name"] for found in (await cluster.list(POD)).items] == [last["metadata"]["name"]]
+        os.kill(os.getpid(), signal.SIGTERM)
+        await task
 
 
 async def test_asked_to_end_it_gives_the_lease_back(several: OperatorSettings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sightline_operator.share import CREDIT_SECONDS, DEBT_SECONDS, PART, PAUSE_SECONDS, Share
 from sightline_operator.sse import EventTooLargeError, ServerEvent, SseParser
 from sightline_operator.stream import (
+    BEAT_SECONDS,
     MAX_HEAD_BYTES,
     SLICE_BYTES,
     CannotConnectError,
@@ -73,14 +74,18 @@ def test_many_small_frames_are_little_work() -> None:
     assert 0 < read.work <= 2 * len(read)
 
 
-def heard_of(reads: list[bytes]) -> list[ServerEvent]:
-    """The events of a connection that gives these reads."""
+def heard_of(reads: list[bytes], pause: float = 0.0) -> list[ServerEvent]:
+    """The events of a connection that gives these reads, so many seconds apart."""
     events: list[ServerEvent] = []
 
     async def main() -> None:
         stream = _Stream(asyncio.get_running_loop(), events.append, Patience(5.0, 5.0, Share()))
         for read in reads:
+            await asyncio.sleep(pause)
             stream.data_received(read)
+        if pause:
+            await asyncio.sleep(pause)
+            stream.connection_lost(None)
         await stream.over
         stream.stop()
 
@@ -91,6 +96,38 @@ def heard_of(reads: list[bytes]) -> list[ServerEvent]:
 @given(st.lists(st.integers(min_value=0)), st.lists(st.integers(min_value=0)))
 def test_events_are_the_same_however_frames_and_reads_are_cut(sizes: list[int], places: list[int]) -> None:
     assert heard_of(cut(CHUNKED + framed(cut(EVENTS, sizes)), places)) == HEARD
+
+
+BEAT = b": keep-alive\n\n"
+PARTS = [BEAT, b":", b"\n", b"event: x\n", b"data: 1\n", b"data: 1\n\n", b"3\r\n"]
+
+
+@given(st.lists(st.sampled_from(PARTS), max_size=30), st.sampled_from(["bare", "chunks", "cut chunks"]))
+def test_a_sign_of_life_that_is_not_looked_at_changes_nothing(parts: list[bytes], frames: str) -> None:
+    """Reads that are alike and far apart, some of them signs of life and some parts of events."""
+    framing = [(b"%x\r\n" % len(part), part, b"\r\n") for part in parts]
+    reads = {"bare": parts, "chunks": [b"".join(frame) for frame in framing], "cut chunks": sum(framing, ())}[frames]
+    head = HEAD + b"\r\n" if frames == "bare" else CHUNKED
+    assert heard_of([head, *reads], BEAT_SECONDS) == list(SseParser().feed(b"".join(parts)))
+
+
+def test_signs_of_life_cost_next_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[bytes] = []
+    feed = SseParser.feed
+
+    def counted(parser: SseParser, data: bytes) -> Iterator[ServerEvent]:
+        parsed.append(data)
+        return feed(parser, data)
+
+    monkeypatch.setattr(SseParser, "feed", counted)
+    beat = framed([BEAT]).removesuffix(b"0\r\nTrailer: 1\r\n\r\n")
+    event = framed([EVENT % 1])
+    # One is looked at, then five are not, and it is not silent for their time; one that comes too soon is looked at.
+    assert len(heard_of([CHUNKED, *[beat] * 6, event], 4.0)) == 1
+    assert parsed == [BEAT, EVENT % 1]
+    parsed.clear()
+    assert len(heard_of([CHUNKED, *[beat] * 6, event], 0.9)) == 1
+    assert parsed == [*[BEAT] * 6, EVENT % 1]
 
 
 def test_what_one_slice_has_is_parsed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

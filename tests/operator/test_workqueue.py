@@ -7,7 +7,7 @@ import pytest
 
 from sightline_operator.backoff import Backoff
 from sightline_operator.metrics import Metrics
-from sightline_operator.workqueue import Lane, WorkQueue
+from sightline_operator.workqueue import URGENT_SECONDS, Lane, WorkQueue
 from tests.operator.virtualtime import run
 
 
@@ -214,5 +214,76 @@ def test_metrics_hear_of_everything() -> None:
         assert value("workqueue_depth", names) == 0
         assert value("workqueue_work_duration_seconds_count", names) == 2
         assert value("workqueue_work_duration_seconds_sum", names) == pytest.approx(2.0)
+
+    run(main)
+
+
+def test_while_urgent_keys_come_few_others_are_under_way() -> None:
+    async def main() -> None:
+        work = Work(queue(lane=lanes))
+        task = asyncio.ensure_future(work.queue.run(work.handle, 8, 2))
+        for number in range(12):
+            work.queue.add(f"r{number}")
+        await asyncio.sleep(0.5)
+        assert work.active == {f"r{number}" for number in range(8)}  # nothing is urgent: all workers have one
+        for number in range(3):
+            work.queue.add(f"n{number}")
+        await asyncio.sleep(1.0)  # they ended at 1.0
+        assert work.active == {"n0", "n1", "n2", "r8", "r9"}
+        await asyncio.sleep(0.3)  # at 1.8: from 2.0 on nothing urgent has come for a second
+        assert work.active == {"n0", "n1", "n2", "r8", "r9"}
+        await asyncio.sleep(0.3)
+        assert work.active == {"r10", "r11"}
+        await asyncio.sleep(5)
+        assert work.queue.idle
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run(main)
+
+
+def test_what_was_held_back_goes_on_by_itself() -> None:
+    async def main() -> None:
+        waiting = queue(lane=lanes)
+        seen: list[tuple[float, str]] = []
+
+        async def handle(key: str) -> None:
+            seen.append((asyncio.get_running_loop().time(), key))
+            await asyncio.sleep(60.0 if key == "r0" else 0.0)
+
+        task = asyncio.ensure_future(waiting.run(handle, 8, 1))
+        for key in ("n0", "r0", "r1"):
+            waiting.add(key)
+        await asyncio.sleep(10)
+        assert seen == [(0, "n0"), (0, "r0"), (URGENT_SECONDS, "r1")]
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run(main)
+
+
+def test_who_waits_for_somebody_else_holds_nobody_back() -> None:
+    async def main() -> None:
+        waiting = queue(lane=lanes)
+        seen: list[tuple[float, str]] = []
+
+        async def handle(key: str) -> None:
+            seen.append((round(asyncio.get_running_loop().time(), 3), key))
+            with waiting.elsewhere(key):
+                await asyncio.sleep(1.0)
+            await asyncio.sleep(1.0)
+
+        task = asyncio.ensure_future(waiting.run(handle, 8, 1))
+        for key in ("n0", "r0", "r1"):
+            waiting.add(key)
+        await asyncio.sleep(1.5)
+        assert seen == [(0, "n0"), (0, "r0"), (0, "r1")]
+        for key in ("n1", "r2"):
+            waiting.add(key)
+        await asyncio.sleep(5)
+        assert seen[3:] == [(1.5, "n1"), (2, "r2")]  # the two are back since 1.0, and done at 2.0
+        assert waiting.idle
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
     run(main)

@@ -7,9 +7,10 @@ import asyncio
 import base64
 import itertools
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from string import ascii_lowercase
 from typing import Any
 
@@ -38,7 +39,7 @@ from sightline_model.camera import Source
 from sightline_model.reasons import EndReason, SourceReason
 from sightline_model.session import SessionPhase
 from sightline_operator.agents import AgentTarget, Credentials, Listener
-from sightline_operator.core import KINDS, Operator
+from sightline_operator.core import KINDS, Operator, at_once
 from sightline_operator.errors import AgentCallError
 from sightline_operator.facts import LinkState, Options
 from sightline_operator.heard import Heard, News
@@ -116,6 +117,7 @@ class FakeAgent:
     sessions: dict[str, SessionReport] = field(default_factory=dict)
     configs: list[str] = field(default_factory=list)
     ended: list[tuple[str, EndReason]] = field(default_factory=list)
+    started_at: datetime = field(default_factory=now)
 
     def report(self) -> AgentReport:
         return AgentReport(
@@ -123,7 +125,7 @@ class FakeAgent:
             version="test",
             instance=self.instance,
             revision=self.config.revision,
-            started_at=now(),
+            started_at=self.started_at,
             sealing_key="a key" if self.spare else "",
             source=self.source,
             sessions=list(self.sessions.values()),
@@ -423,7 +425,7 @@ class World:
     _feed: Feed = field(init=False)
     _task: asyncio.Future[None] = field(init=False)
 
-    def start(self) -> None:
+    def start(self, in_charge: Callable[[], Awaitable[None]] = at_once) -> None:
         """A new operator process: nothing is known but what the cluster says."""
         self.cache = Cache(KINDS)
         self.links.reset()
@@ -438,7 +440,7 @@ class World:
         )
         self._feed = Feed(self.cluster, self.cache, KINDS)
         self._feed.start()
-        self._task = asyncio.ensure_future(self.operator.run())
+        self._task = asyncio.ensure_future(self.operator.run(in_charge))
 
     async def stop(self) -> None:
         """The operator dies."""

@@ -5,8 +5,8 @@ It ends with code 0 when it is asked to (SIGTERM, SIGINT), in a sequence with a 
 the passes under way, end links and workers, end kopf, close connections. It ends with code 1 as soon as anything that
 should run for ever has ended, whatever the reason: a process that only looks alive is worse than one that restarts.
 
-With a Lease (`leader`), nothing but the election and health runs until it is held. An operator that loses it ends with
-code 1; one that is asked to end gives it back as soon as it writes no more.
+With a Lease (`leader`), everything is listed, watched and listened to from the start, and nothing is done until it is
+held. An operator that loses it ends with code 1; one that is asked to end gives it back as soon as it writes no more.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ from sightline_operator.metrics import Metrics
 from sightline_operator.orders import FencedLinks
 from sightline_operator.probe import StunProber
 from sightline_operator.settings import OperatorSettings
-from sightline_operator.sweep import SELECTORS, Sweeper
+from sightline_operator.sweep import SELECTORS, TAKEN_OVER, WATCHED, Sweeper
 from sightline_operator.watchdog import Watchdog, watching
 
 log = logging.getLogger("sightline_operator")
@@ -179,26 +179,33 @@ class Process:
         """Start one thing after the other, until a signal comes."""
         if self._elector is not None:
             self._start("election", self._elector.run())
-            if not await self._reached(self._elector.acquired.wait()):
-                return
+        self._start("garbage", garbage.keep_quiet())
+        self._start("operator", self._operator.run(self._in_charge))  # agents are dialled as their pods are listed
         self._start("sweep", self._sweeper.run())
-        self._start("feed", self._feed())
-        # kopf does not notice kinds that appear later, so it starts when every kind has been listed.
+        # kopf does not notice kinds that appear later, so it starts when every kind has been listed; and the feed goes
+        # on where that LIST has ended.
         if not await self._reached(self._synced()):
             return
+        self._start("feed", self._feed())
         self._start("kopf", self._watch())
         if not await self._reached(self._kopf_started.wait()):
             return
         self._catch_signals()  # kopf has put its own handlers there
-        self._start("operator", self._operator.run())
-        self._start("garbage", garbage.keep_quiet())
         await self._reached(self._stopping.wait())
 
+    async def _in_charge(self) -> None:
+        """Back when this operator may act."""
+        await self._kopf_started.wait()
+        if self._elector is None:
+            return
+        await self._elector.acquired.wait()
+        # What the one before it did last may not have come over the watches yet: a pod would be made a second time.
+        await self._sweeper.make_sure(TAKEN_OVER)
+
     def _ready(self) -> bool:
+        """On standby it means: ready to take over."""
         if self._stopping.is_set():
             return False
-        if self._elector is not None and not self._elector.acquired.is_set():
-            return True  # on standby: ready to take over
         # The way to the API server and back is proven by LISTs of every kind, again and again.
         beating = self._sweeper.age() < HEARTBEATS * max(self._settings.sweep_interval, 10.0)
         return beating and self._cache.synced() and self._kopf_started.is_set()
@@ -209,7 +216,7 @@ class Process:
 
     async def _feed(self) -> None:
         """All kinds that kopf does not watch; the sweep is everybody's."""
-        kinds = [kind for kind in KINDS if kind not in handlers.WATCHED]
+        kinds = [kind for kind in KINDS if kind not in WATCHED]
         selectors = {kind: labels for kind, labels in SELECTORS.items() if labels}
         settings = FollowSettings(sweep_seconds=None, selectors=selectors)
         async with Feed(self._cluster, self._cache, kinds, self._settings.namespace_list, settings) as feed:

@@ -88,7 +88,7 @@ def agent_config(plan: Plan, reach: Reach | None = None) -> AgentConfig:
 
 def config_secret(plan: Plan, config: AgentConfig) -> Obj:
     """The Secret with the agent's config; no credentials of the camera are in it. Its type makes it ours."""
-    text = json.dumps(config.to_wire(), sort_keys=True, indent=1)
+    text = json.dumps(config.to_wire(), sort_keys=True)  # indented, Python would not write it in C
     body = {
         "type": names.AGENT_SECRET_TYPE,
         "data": {CONFIG_FILE: base64.b64encode(text.encode()).decode()},

@@ -127,7 +127,8 @@ def paused(status: CameraStatus) -> CameraStatus:
 def network_case(facts: CameraFacts, accepted: AcceptedCamera, standing: Obj | None, told: bool) -> NetworkCase:
     """What NetworkReady is judged by."""
     settings = network.effective(_class(accepted).network, standing)
-    return NetworkCase(facts, settings, standing, told, stored(facts.camera or {}))
+    way = reachable.reach(facts, settings, standing)
+    return NetworkCase(facts, settings, standing, told, stored(facts.camera or {}), way)
 
 
 def still_holds(camera: Obj, standing: Obj | None, links: Mapping[str, LinkState], now: datetime) -> bool:

@@ -2,16 +2,15 @@
 
 It knows nothing of kopf. Whoever starts it feeds the cache: `__main__` from kopf's handlers and the sweep, embedded
 mode from `sightline_kube.cache.Feed`. Nothing is done before the cache is synced, because what is not in it yet would
-be taken for missing.
+be taken for missing. On standby it does nothing either, but it knows the agents already when its time comes.
 """
 
 import asyncio
 import logging
 from collections import Counter as Tally
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 from sightline_kube.cache import Cache, Key
 from sightline_kube.cluster import Cluster, Obj
@@ -29,13 +28,14 @@ from sightline_kube.kinds import (
 )
 from sightline_model import names
 from sightline_model.camera import CameraStatus
-from sightline_model.reasons import PENDING, EndReason
+from sightline_model.reasons import EndReason
 from sightline_model.session import StreamSessionStatus
-from sightline_operator import accept, camerastatus, classes, notes, pods, sessions, successors
+from sightline_operator import accept, budgets, camerastatus, classes, notes, pods, sessions, successors
 from sightline_operator.act import Actor
 from sightline_operator.agents import AgentLinks
 from sightline_operator.attempts import Attempts
 from sightline_operator.budgets import Budgets
+from sightline_operator.census import Census
 from sightline_operator.clock import Clock, soonest, utc_now
 from sightline_operator.decide import Decision, Push, decide
 from sightline_operator.errors import AgentCallError
@@ -68,12 +68,17 @@ KINDS = (CAMERA, CAMERA_CLASS, STREAM_SESSION, POD, SERVICE, NODE, POD_DISRUPTIO
 """What the cache must hold. Secrets are written and never read (docs/design/0005), but for credentials that go to spare
 agents (docs/design/0018)."""
 FULL_PASS_SECONDS = 300.0
-"""Each camera is looked at so often even if nothing happened."""
+"""Each camera is looked at so often even if nothing happened; the first time, after the look at the start, within twice
+as long."""
 DRAIN_SECONDS = 5.0
 _WAITS = "Its class has changed; a newer agent takes over when the camera's turn comes."
 ASK_AGAIN_SECONDS = 5.0
 """A watched camera that waits for its turn in a roll-out asks so often."""
 _SYNC_POLL_SECONDS = 0.05
+
+
+async def at_once() -> None:
+    """For an operator that has nobody to wait for."""
 
 
 class _RefusedError(Exception):
@@ -98,6 +103,7 @@ class Operator:
     ) -> None:
         self.metrics = metrics or Metrics()
         self.queue: WorkQueue[Key] = WorkQueue(self.metrics, lane=self._lane)
+        self.queue.open = False
         self.reaper = Reaper(cluster, clock)
         self.sweeper: Sweeper | None = None
         self._cache = cache
@@ -108,6 +114,7 @@ class Operator:
         self._suffix = suffix
         self._actor = Actor(cluster, cache)
         self._writer = StatusWriter(cluster, cache)
+        self._census = Census()
         self._routes = Routes(cache, self.queue, links, clock)
         self._notebook = Notebook(cluster, clock, self.metrics)
         self._rollouts = Rollouts()
@@ -127,6 +134,7 @@ class Operator:
             STREAM_SESSION: self._session,
             POD_DISRUPTION_BUDGET: self._budget,
         }
+        cache.subscribe(self._census.changed)
         cache.subscribe(self._routes.changed)
         links.subscribe(self._routes.heard)
         if prober is not None:
@@ -135,21 +143,29 @@ class Operator:
         for kind in self._passes:
             self.metrics.workers.labels(kind.kind).set(workers)
 
-    async def run(self) -> None:
-        """Work until cancelled; ends by itself only with an error."""
+    async def run(self, in_charge: Callable[[], Awaitable[None]] = at_once) -> None:
+        """Listen to agents, and work once `in_charge` is back, until cancelled; ends by itself only with an error."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._links.run(), name="links")
             while not self._cache.synced():  # noqa: ASYNC110 - the cache tells of objects, not of itself
                 await asyncio.sleep(_SYNC_POLL_SECONDS)
-            self._lessor.recover()
-            self._recover_rollouts()
-            log.info("caches are synced, working with %d workers", self._workers)
+            await in_charge()
+            self._begin()
             if self._prober is not None:
                 group.create_task(self._prober.run(), name="prober")
-            group.create_task(self.queue.run(self._look, self._workers), name="workers")
+            group.create_task(self.queue.run(self._look, self._workers, max(1, self._workers // 8)), name="workers")
             group.create_task(self.reaper.run(), name="reaper")
             group.create_task(self._notebook.run(), name="events")
             group.create_task(self._full_passes(), name="full passes")
+
+    def _begin(self) -> None:
+        """From here on it acts: what others have left is taken over, and everything is looked at."""
+        self._lessor.recover()
+        self._recover_rollouts()
+        self.queue.open = True
+        for key in (*self._routes.all_revoked(), *self._all()):
+            self.queue.add(key)
+        log.info("working with %d workers", self._workers)
 
     async def drain(self) -> None:
         """Let passes under way come to their end; what waits is left to the next start."""
@@ -226,9 +242,10 @@ class Operator:
             decision = decide(replace(facts, refusal=refusal), self._clock())
         elif decision.new_pod:
             self._attempts.over(*place)
-        problem = await self._push(key.namespace, decision.push) if not refusal else None
-        self._lessor.probe(decision.probe)
-        problem = await self._move(key.namespace, decision.hang_up) or problem
+        with self.queue.elsewhere(key):
+            problem = await self._push(key.namespace, decision.push) if not refusal else None
+            self._lessor.probe(decision.probe)
+            problem = await self._move(key.namespace, decision.hang_up) or problem
         await self._actor.delete(decision.delete)
         if decision.rollout is Progress.NONE:
             self._rolled(place)
@@ -382,7 +399,8 @@ class Operator:
             self.reaper.forget(place)
             self.queue.drop(key)
         decision = sessions.decide(facts, self._clock())
-        problem = await self._hang_up(place, decision)
+        with self.queue.elsewhere(key):
+            problem = await self._hang_up(place, decision)
         if session is not None and decision.status is not None:
             await self._write_session(key, session, decision.status)
         if session is not None and decision.delete_at is not None:
@@ -411,26 +429,31 @@ class Operator:
     async def _full_passes(self) -> None:
         """Every object now and then, spread over the period: what was missed is repaired."""
         while True:
-            objects = [(kind, obj["metadata"]) for kind in self._passes for obj in self._cache.list(kind)]
-            for number, (kind, metadata) in enumerate(objects):
-                key = Key(kind, str(metadata.get("namespace") or ""), str(metadata["name"]))
-                self.queue.add_after(key, FULL_PASS_SECONDS * number / len(objects))
             await asyncio.sleep(FULL_PASS_SECONDS)
+            keys = self._all()
+            for number, key in enumerate(keys):
+                self.queue.add_after(key, FULL_PASS_SECONDS * number / len(keys))
+
+    def _all(self) -> list[Key]:
+        """Whatever is looked at, budgets that are still to be made among it."""
+        objects = ((kind, obj["metadata"]) for kind in self._passes for obj in self._cache.list(kind))
+        keys = [Key(kind, str(found.get("namespace") or ""), str(found["name"])) for kind, found in objects]
+        inhabited = {key.namespace for key in keys if key.kind == CAMERA}
+        return keys + [Key(POD_DISRUPTION_BUDGET, namespace, budgets.NAME) for namespace in sorted(inhabited)]
 
     def _figures(self) -> Figures:
-        connected, links = self._links.connected()
+        # On standby there is nothing to tell: whoever adds up all operators would count each camera twice.
+        works = self.queue.open
+        counted = self._census if works else Census()
+        connected, links = self._links.connected() if works else (0, 0)
         unfinished, longest = self.queue.working(asyncio.get_running_loop().time())
-        cameras = [obj.get("status") or {} for obj in self._cache.list(CAMERA)]
-        said = [_conditions(status) for status in cameras]
         return Figures(
-            camera_phases=Tally(str(status.get("phase", "Pending")) for status in cameras),
-            camera_ready=Tally(one.get("Ready", {}).get("status", "Unknown") for one in said),
-            agents=Tally(one.get("AgentReady", {}).get("reason", PENDING) for one in said),
-            networks=Tally(one.get("NetworkReady", {}).get("reason", PENDING) for one in said),
-            sources=Tally(one.get("SourceReady", {}).get("reason", PENDING) for one in said),
-            session_phases=Tally(
-                str((obj.get("status") or {}).get("phase", "Requested")) for obj in self._cache.list(STREAM_SESSION)
-            ),
+            camera_phases=+counted.phases,
+            camera_ready=+counted.ready,
+            agents=+counted.agents,
+            networks=+counted.networks,
+            sources=+counted.sources,
+            session_phases=+counted.sessions,
             links=Tally({"connected": connected, "lost": links - connected}),
             unfinished_seconds=unfinished,
             longest_seconds=longest,
@@ -438,12 +461,8 @@ class Operator:
             ghosts=self.sweeper.ghosts if self.sweeper else 0,
             sweep_failures=self.sweeper.failures if self.sweeper else 0,
             synced=self._cache.synced(),
-            ports=self._lessor.states(),
-            spares=self._pool.states(),
+            ports=self._lessor.states() if works else {},
+            spares=self._pool.states() if works else {},
             adoptions=self._pool.outcomes,
             probes=self._prober.outcomes if self._prober is not None else Tally(),
         )
-
-
-def _conditions(status: dict[str, Any]) -> dict[str, dict[str, str]]:
-    return {condition["type"]: condition for condition in status.get("conditions") or ()}

@@ -132,7 +132,8 @@ def decide(facts: CameraFacts, now: datetime) -> Decision:
     configs = _Configs(plan, facts)
     config = configs.of(None)
     move = _move(plan, facts)
-    chosen = generations.choose(_own_pods(facts, uid), facts.links, build.pod_hash(plan), now, move)
+    wanted_hash = build.pod_hash(plan)
+    chosen = generations.choose(_own_pods(facts, uid), facts.links, wanted_hash, now, move)
     rest = resting.look(facts, plan.spec, chosen, now)
     if rest.told:
         chosen = resting.without_pods(_own_pods(facts, uid))
@@ -176,7 +177,7 @@ def decide(facts: CameraFacts, now: datetime) -> Decision:
         probe=probe,
         status=status,
         requeue_after=soonest(again, rest.wait, chosen.look_again, push_again, probe_again, _config_again(config_wait)),
-        rollout=_progress(plan, chosen, move),
+        rollout=_progress(wanted_hash, chosen, move),
     )
 
 
@@ -216,12 +217,11 @@ def _edited(plan: Plan, pod: Obj) -> bool:
     return bool(noted) and noted != build.credentials_hash(plan.spec)
 
 
-def _progress(plan: Plan, chosen: Generations, move: Move) -> Progress:
+def _progress(wanted_hash: str, chosen: Generations, move: Move) -> Progress:
     """A camera's own edit, and a node that is drained, are followed at once; what else needs another pod (its class, or
     how this operator makes pods) reaches one camera after the other."""
     at_once = move.leaving | move.edited
-    wanted = build.pod_hash(plan)
-    old = [pod for pod in chosen.serving if pods.desired_hash(pod) != wanted and pods.name_of(pod) not in at_once]
+    old = [pod for pod in chosen.serving if pods.desired_hash(pod) != wanted_hash and pods.name_of(pod) not in at_once]
     if not old:
         return Progress.NONE
     return Progress.WANTED if chosen.make else Progress.UNDER_WAY
@@ -298,11 +298,18 @@ class _Configs:
         self._plan = plan
         self._facts = facts
         self._common = build.agent_config(plan)
+        self._known: dict[str, AgentConfig] = {}
 
     def of(self, pod: Obj | None) -> AgentConfig:
         """The pod's own, or what every pod starts from."""
         if pod is None:
             return self._common
+        name = pods.name_of(pod)
+        if name not in self._known:
+            self._known[name] = self._of(pod)
+        return self._known[name]
+
+    def _of(self, pod: Obj) -> AgentConfig:
         way = reachable.reach(self._facts, self._plan.camera_class.network, pod)
         if way.own and self._common.own_addresses:
             return self._common

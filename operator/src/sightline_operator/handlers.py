@@ -17,10 +17,10 @@ from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
 
 from sightline_kube.cache import Cache
 from sightline_kube.cluster import EventType
-from sightline_kube.kinds import CAMERA, CAMERA_CLASS, Kind
+from sightline_kube.kinds import Kind
 from sightline_model.base import GROUP
+from sightline_operator.sweep import WATCHED
 
-WATCHED = (CAMERA, CAMERA_CLASS)
 SERVER_TIMEOUT_SECONDS = 300
 """A watch is asked to end after so long; the client gives it ten seconds more, then it counts as dead."""
 REQUEST_SECONDS = 10.0

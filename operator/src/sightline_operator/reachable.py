@@ -36,11 +36,8 @@ class NetworkCase:
     told: bool
     """Whether the agent knows the addresses that it is to name."""
     before: CameraStatus
-
-    @property
-    def reach(self) -> Reach:
-        """Where viewers find that pod."""
-        return reach(self.facts, self.network, self.pod)
+    reach: Reach
+    """Where viewers find that pod."""
 
 
 def reach(facts: CameraFacts, settings: Network, pod: Obj | None) -> Reach:

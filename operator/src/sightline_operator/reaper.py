@@ -1,7 +1,8 @@
 """Deletes ended sessions when their retention is over: one heap, one task, no timer per object.
 
 A session that somebody changed or replaced meanwhile is left to its next look: deletions carry the uid that was seen.
-After an outage of the operator many are due at once, so only a few deletions are under way at a time.
+Nobody waits for a deletion, and others wait for the API server: few are under way at a time, more only when that is not
+enough to keep up, as after an outage of the operator.
 """
 
 import asyncio
@@ -16,7 +17,9 @@ from sightline_operator.clock import Clock, after, seconds_until
 
 log = logging.getLogger(__name__)
 
-AT_A_TIME = 16
+CALMLY, AT_A_TIME = 2, 16
+"""So many deletions under way while they are made in time; one more for each second that the next one is late; and so
+many at most."""
 TRY_AGAIN_SECONDS = 5.0
 
 SessionKey = tuple[str, str]
@@ -32,6 +35,7 @@ class Reaper:
         self._heap: list[tuple[datetime, SessionKey, str]] = []
         self._due: dict[SessionKey, tuple[datetime, str]] = {}
         self._taken: dict[SessionKey, str] = {}  # being deleted, or deleted and not yet seen to be gone
+        self._under_way = 0
         self._wake = asyncio.Event()
         self.deleted = 0
 
@@ -53,45 +57,40 @@ class Reaper:
 
     async def run(self) -> None:
         """Delete what is due until cancelled."""
-        slots = asyncio.Semaphore(AT_A_TIME)
         async with asyncio.TaskGroup() as group:
             while True:
-                await slots.acquire()
                 key, uid = await self._next()
-                deletion = group.create_task(self._delete(key, uid))
-                deletion.add_done_callback(lambda _: slots.release())
+                self._under_way += 1
+                group.create_task(self._delete(key, uid))
 
     async def _next(self) -> tuple[SessionKey, str]:
-        """Wait for one that is due."""
+        """Wait for one whose turn has come."""
         while True:
             self._wake.clear()
-            found = self._take()
-            if found is not None:
-                return found
+            self._tidy()
+            wait = self._wait()
+            if wait == 0:
+                _, key, uid = heapq.heappop(self._heap)
+                del self._due[key]
+                self._taken[key] = uid
+                return key, uid
             try:
-                async with asyncio.timeout(self._next_wait()):
+                async with asyncio.timeout(wait):
                     await self._wake.wait()
             except TimeoutError:
                 continue
 
-    def _next_wait(self) -> float | None:
-        return seconds_until(self._heap[0][0], self._clock()) if self._heap else None
+    def _wait(self) -> float | None:
+        """Seconds until the next one may go; None for as long as nothing changes."""
+        if not self._heap or self._under_way >= AT_A_TIME:
+            return None
+        late = max(0, self._under_way + 1 - CALMLY)
+        return seconds_until(after(self._heap[0][0], late), self._clock())
 
-    def _take(self) -> tuple[SessionKey, str] | None:
-        """The next one if it is due; entries that were replaced or forgotten are dropped on the way."""
-        now = self._clock()
-        while self._heap:
-            at, key, uid = self._heap[0]
-            if self._due.get(key) != (at, uid):
-                heapq.heappop(self._heap)
-            elif at <= now:
-                heapq.heappop(self._heap)
-                del self._due[key]
-                self._taken[key] = uid
-                return key, uid
-            else:
-                break
-        return None
+    def _tidy(self) -> None:
+        """Drop entries at the front that were replaced or forgotten."""
+        while self._heap and self._due.get(self._heap[0][1]) != (self._heap[0][0], self._heap[0][2]):
+            heapq.heappop(self._heap)
 
     async def _delete(self, key: SessionKey, uid: str) -> None:
         namespace, name = key
@@ -104,3 +103,6 @@ class Reaper:
             log.warning("session %s/%s cannot be deleted yet: %s", namespace, name, error)
             self._taken.pop(key, None)
             self.schedule(key, uid, after(self._clock(), TRY_AGAIN_SECONDS))
+        finally:
+            self._under_way -= 1
+            self._wake.set()

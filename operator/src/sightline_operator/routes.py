@@ -93,13 +93,20 @@ class Routes:
             del self._expected[key]
 
     def lane(self, key: Key) -> Lane:
-        """How urgent a key is: first viewers who have no answer yet, then sessions, then everything else."""
+        """How urgent a key is: first viewers who have no answer yet, then sessions, then what somebody has just made or
+        edited, then everything else: an operator that has just begun looks at everything once."""
         place = (key.namespace, key.name)
         if key.kind == STREAM_SESSION:
             session = self._cache.get(STREAM_SESSION, *place)
             return Lane.NOW if session and not answered(session) else Lane.SOON
         waited_for = key.kind == CAMERA and place in self._sessions and not self._answers(place) and self.wanted(place)
-        return Lane.NOW if waited_for else Lane.ROUTINE
+        if waited_for:
+            return Lane.NOW
+        return Lane.EDITED if key.kind in (CAMERA, CAMERA_CLASS) and self._edited(key) else Lane.ROUTINE
+
+    def all_revoked(self) -> list[Key]:
+        """The sessions that somebody deleted a while ago, perhaps while nobody was there to hang up."""
+        return [Key(STREAM_SESSION, *place) for place in self._revoked]
 
     def revoked(self, namespace: str, name: str) -> str:
         """The camera of a session that somebody deleted a while ago; empty if nobody did."""
@@ -109,6 +116,12 @@ class Routes:
         """Whether the camera (namespace, name) has sessions that have not ended."""
         known = (self._cache.get(STREAM_SESSION, camera[0], name) for name in self._sessions.get(camera, ()))
         return any(session and (session.get("status") or {}).get("phase") != SessionPhase.ENDED for session in known)
+
+    def _edited(self, key: Key) -> bool:
+        """Whether its status does not speak of the spec as it is now."""
+        found = self._cache.get(key.kind, key.namespace, key.name)
+        status = (found or {}).get("status") or {}
+        return found is not None and found["metadata"].get("generation") != status.get("observedGeneration")
 
     def _rests(self, camera: tuple[str, str]) -> bool:
         """Whether the camera's status says that a viewer has to wake it."""

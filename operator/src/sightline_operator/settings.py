@@ -35,9 +35,9 @@ class OperatorSettings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     """Port of health and metrics."""
     workers: Annotated[int, Field(ge=1, le=256)] = 32
-    """Objects worked on at the same time."""
+    """Objects worked on at the same time; of those that nobody waits for an eighth while somebody waits for another."""
     sweep_interval: Annotated[float, Field(ge=1.0)] = 60.0
-    """Seconds between two full LISTs of every kind."""
+    """Seconds between two full LISTs of cameras and classes; each fifth time all other kinds are listed, too."""
     port_quarantine: Annotated[float, Field(ge=0, le=86400)] = QUARANTINE_SECONDS
     """Seconds that a port of the nodes rests before another agent gets it: longer than nodes remember UDP streams."""
     spare_namespaces: Annotated[str, NoDecode] = ""

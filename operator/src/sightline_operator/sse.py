@@ -35,6 +35,11 @@ class SseParser:
         self._data: list[str] = []
         self._size = 0
 
+    @property
+    def between(self) -> bool:
+        """Whether the next line is the first of an event."""
+        return not (self._rest or self._name or self._data)
+
     def feed(self, chunk: bytes) -> Iterator[ServerEvent]:
         """The events that `chunk` completes."""
         whole, found, rest = chunk.rpartition(b"\n")

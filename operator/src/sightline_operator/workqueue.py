@@ -9,9 +9,11 @@ bounded by the number of objects, since a key is in it at most once.
 import asyncio
 import heapq
 import itertools
+import math
 import random
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 from typing import Generic, Protocol, TypeVar
 
@@ -22,6 +24,8 @@ K = TypeVar("K", bound=Hashable)
 RETRY = Backoff(base=0.1, cap=60.0)
 FAIR = 8
 """Of so many keys one is whichever has waited longest, so that nobody waits for ever."""
+URGENT_SECONDS = 1.0
+"""After the last urgent key: the next one is not far."""
 _SLACK = 64
 
 
@@ -30,7 +34,8 @@ class Lane(IntEnum):
 
     NOW = 0
     SOON = 1
-    ROUTINE = 2
+    EDITED = 2
+    ROUTINE = 3
 
 
 class QueueObserver(Protocol):
@@ -81,12 +86,18 @@ class WorkQueue(Generic[K]):
         """Since when, and where."""
         self._takes = 0
         self._started_at: dict[K, float] = {}
+        self._unhurried: set[K] = set()
+        """Those of them that were not urgent, and do not wait for somebody else."""
+        self._few: int | None = None
+        self._urgent_at = -math.inf
         self._again: set[K] = set()
         self._attempts: dict[K, int] = {}
         self._later: list[tuple[float, int, K]] = []
         self._deadlines: dict[K, float] = {}
         self._order = itertools.count()
         self._wake = asyncio.Event()
+        self.open = True
+        """Whoever does not work yet takes nothing in: what would wait is out of date by the time it is looked at."""
         self._draining = False
         self._drained = asyncio.Event()
 
@@ -110,12 +121,14 @@ class WorkQueue(Generic[K]):
 
     def add(self, key: K) -> None:
         """Look at `key` soon."""
+        if not self.open:
+            return
         self._observer.added()
         if key in self._started_at:
             self._again.add(key)
             return
         lane = self._lane(key)
-        since, standing = self._waiting.get(key, (asyncio.get_running_loop().time(), None))
+        since, standing = self._waiting.get(key, (_now(), None))
         if standing is not None:
             if standing <= lane:
                 return
@@ -127,7 +140,9 @@ class WorkQueue(Generic[K]):
 
     def add_after(self, key: K, delay: float) -> None:
         """Look at `key` in `delay` seconds, or sooner if an earlier time stands already."""
-        deadline = asyncio.get_running_loop().time() + max(0.0, delay)
+        if not self.open:
+            return
+        deadline = _now() + max(0.0, delay)
         standing = self._deadlines.get(key)
         if standing is not None and standing <= deadline:
             return
@@ -159,7 +174,7 @@ class WorkQueue(Generic[K]):
         """The next key; `done` must follow."""
         while True:
             self._promote()
-            if self._waiting and not self._draining:
+            if self._heads() and not self._draining:
                 return self._take()
             self._wake.clear()
             await self._sleep()
@@ -167,21 +182,43 @@ class WorkQueue(Generic[K]):
     def done(self, key: K) -> None:
         """The work on `key` is over."""
         started = self._started_at.pop(key)
-        self._observer.finished(asyncio.get_running_loop().time() - started)
+        if key in self._unhurried:
+            self._unhurried.discard(key)
+            self._wake.set()
+        self._observer.finished(_now() - started)
         if key in self._again:
             self._again.discard(key)
             self.add(key)
         if not self._started_at:
             self._drained.set()
 
-    async def run(self, handler: Callable[[K], Awaitable[None]], workers: int) -> None:
-        """Work on keys, at most `workers` at a time, until cancelled; `handler` must not raise."""
+    async def run(self, handler: Callable[[K], Awaitable[None]], workers: int, few: int | None = None) -> None:
+        """Work on keys, at most `workers` at a time, until cancelled; `handler` must not raise.
+
+        While urgent keys come, of the others at most `few` at a time: an urgent one always finds a worker, and an API
+        server that is short of CPU has few other writes to make when somebody waits for one. The others lose next to
+        nothing, for a few at a time keep it busy.
+        """
+        self._few = few
         slots = asyncio.Semaphore(workers)
         async with asyncio.TaskGroup() as group:
             while True:
                 await slots.acquire()
                 key = await self.get()
                 group.create_task(self._work(key, handler, slots))
+
+    @contextmanager
+    def elsewhere(self, key: K) -> Iterator[None]:
+        """While the work on `key` waits for somebody else than the API server: another one may begin instead."""
+        counted = key in self._unhurried
+        if counted:
+            self._unhurried.discard(key)
+            self._wake.set()
+        try:
+            yield
+        finally:
+            if counted and key in self._started_at:
+                self._unhurried.add(key)
 
     async def drain(self) -> None:
         """Hand out nothing more, and wait until what is being worked on is done."""
@@ -198,10 +235,14 @@ class WorkQueue(Generic[K]):
             slots.release()
 
     def _take(self) -> K:
-        now = asyncio.get_running_loop().time()
+        now = _now()
         key = self._next()
         since, lane = self._waiting.pop(key)
         del self._lanes[lane][key]
+        if lane is Lane.NOW:
+            self._urgent_at = now
+        else:
+            self._unhurried.add(key)
         self._observer.depth(len(self._waiting))
         self._observer.taken(now - since)
         self._started_at[key] = now
@@ -210,12 +251,22 @@ class WorkQueue(Generic[K]):
     def _next(self) -> K:
         """The first of the most urgent, or now and then the one that has waited longest."""
         self._takes += 1
-        heads = [next(iter(lane)) for lane in self._lanes if lane]
+        heads = self._heads()
         return min(heads, key=lambda head: self._waiting[head][0]) if self._takes % FAIR == 0 else heads[0]
+
+    def _heads(self) -> list[K]:
+        """The first of each lane from which one may be taken now."""
+        held_back = self._few is not None and len(self._unhurried) >= self._few and self._urgent_until() > _now()
+        lanes = self._lanes[: Lane.NOW + 1] if held_back else self._lanes
+        return [next(iter(lane)) for lane in lanes if lane]
+
+    def _urgent_until(self) -> float:
+        """When those that are not urgent need not be held back any more."""
+        return self._urgent_at + URGENT_SECONDS
 
     def _promote(self) -> None:
         """Move the keys whose time has come to the waiting ones."""
-        now = asyncio.get_running_loop().time()
+        now = _now()
         while self._later and self._later[0][0] <= now:
             deadline, _, key = heapq.heappop(self._later)
             if self._deadlines.get(key) == deadline:
@@ -228,13 +279,16 @@ class WorkQueue(Generic[K]):
         heapq.heapify(self._later)
 
     async def _sleep(self) -> None:
-        """Until a key is added or the next delayed one is due."""
-        if not self._later:
-            await self._wake.wait()
-            return
-        delay = self._later[0][0] - asyncio.get_running_loop().time()
+        """Until a key is added, the next delayed one is due, or those that were held back may go on."""
+        times = [self._later[0][0]] if self._later else []
+        if self._waiting and not self._draining:
+            times.append(self._urgent_until())
         try:
-            async with asyncio.timeout(max(0.0, delay)):
+            async with asyncio.timeout_at(min(times, default=None)):
                 await self._wake.wait()
         except TimeoutError:
             return
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
