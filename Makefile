@@ -23,7 +23,7 @@ say = @printf '\033[1m==> %s\033[0m\n' "$(1)"
 .PHONY: help
 help: ## Show this text
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n\033[1m%s\033[0m\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@printf '\nVariables: PORT, TOKEN, CAMERA=rtsp://... (dev), CLUSTER=current|kind|local (demo), PROFILE=full (check: four times the examples), SIGHTLINE_BUILD (where built things live)\n'
+	@printf '\nVariables: PORT, TOKEN, NO_OPEN=1, CAMERA=rtsp://... (dev), CLUSTER=current|kind|local (demo), PROFILE=full (check: four times the examples), SIGHTLINE_BUILD (where built things live)\n'
 
 .PHONY: dev
 dev: setup web fanout ## Run everything in one process, without a cluster: test pattern and CAMERA=rtsp://... in a browser
@@ -93,7 +93,7 @@ openapi: setup ## Write the snapshot of the front door's OpenAPI
 
 ##@ The local node
 .PHONY: cluster-build
-cluster-build: setup ## Build Kubernetes from source (once; 5 to 11 minutes on two cores)
+cluster-build: setup ## Build Kubernetes from source (once; 6 to 11 minutes on two cores)
 	@$(PYTHON) -m hack.cluster build
 
 .PHONY: cluster-up
