@@ -34,6 +34,7 @@ _KEPT = (
     "type",
     "x-kubernetes-list-map-keys",
     "x-kubernetes-list-type",
+    "x-kubernetes-map-type",
     SCHEMA_KEY,
 )
 _DISSOLVED = ("$defs", "$ref", "additionalProperties", "anyOf", "const", "default", "items", "properties", "required")
