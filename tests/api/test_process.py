@@ -85,6 +85,11 @@ async def watched(cluster: MemoryCluster, agent: FakeAgent) -> None:
     await cluster.replace_status({**created, "status": {"agent": {"address": agent.address, "port": agent.port}}})
 
 
+async def watch(client: httpx2.AsyncClient) -> httpx2.Response:
+    """Offer to watch that camera."""
+    return await client.post(WHEP, content=OFFER, headers={**SDP, "Authorization": f"Bearer {VIEWER}"})
+
+
 async def test_an_open_request_is_answered_before_the_process_stops(monkeypatch: pytest.MonkeyPatch) -> None:
     started, cluster = Started(monkeypatch), MemoryCluster()
     arrived, go = asyncio.Event(), asyncio.Event()
@@ -99,8 +104,7 @@ async def test_an_open_request_is_answered_before_the_process_stops(monkeypatch:
 
         agent.reply = slow
         async with served(started, cluster) as (url, http), httpx2.AsyncClient(base_url=url) as client:
-            headers = {**SDP, "Authorization": f"Bearer {VIEWER}"}
-            offer = asyncio.create_task(client.post(WHEP, content=OFFER, headers=headers))
+            offer = asyncio.create_task(watch(client))
             await arrived.wait()
             http.stop()
             go.set()
@@ -127,8 +131,7 @@ async def test_a_request_whose_time_is_over_is_sent_to_others(
             served(started, cluster, shutdown_grace=0) as (url, http),
             httpx2.AsyncClient(base_url=url) as client,
         ):
-            headers = {**SDP, "Authorization": f"Bearer {VIEWER}"}
-            offer = asyncio.create_task(client.post(WHEP, content=OFFER, headers=headers))
+            offer = asyncio.create_task(watch(client))
             await arrived.wait()
             http.stop()
             response = await offer
@@ -154,8 +157,7 @@ async def test_a_client_that_hangs_up_frees_the_agent(monkeypatch: pytest.Monkey
 
         agent.reply = parked
         async with served(started, cluster) as (url, _), httpx2.AsyncClient(base_url=url) as client:
-            headers = {**SDP, "Authorization": f"Bearer {VIEWER}"}
-            offer = asyncio.create_task(client.post(WHEP, content=OFFER, headers=headers))
+            offer = asyncio.create_task(watch(client))
             await arrived.wait()
             offer.cancel()
             await asyncio.gather(offer, return_exceptions=True)
@@ -330,7 +332,7 @@ async def test_a_request_that_is_worked_on_keeps_its_connection(monkeypatch: pyt
 
         agent.reply = slow
         async with served(started, cluster) as (url, _), httpx2.AsyncClient(base_url=url) as client:
-            response = await client.post(WHEP, content=OFFER, headers={**SDP, "Authorization": f"Bearer {VIEWER}"})
+            response = await watch(client)
             assert response.status_code == 201
 
 

@@ -439,7 +439,8 @@ class Operator:
         objects = ((kind, obj["metadata"]) for kind in self._passes for obj in self._cache.list(kind))
         keys = [Key(kind, str(found.get("namespace") or ""), str(found["name"])) for kind, found in objects]
         inhabited = {key.namespace for key in keys if key.kind == CAMERA}
-        return keys + [Key(POD_DISRUPTION_BUDGET, namespace, budgets.NAME) for namespace in sorted(inhabited)]
+        wanted = [Key(POD_DISRUPTION_BUDGET, namespace, budgets.NAME) for namespace in sorted(inhabited)]
+        return list(dict.fromkeys(keys + wanted))  # most of them are there already
 
     def _figures(self) -> Figures:
         # On standby there is nothing to tell: whoever adds up all operators would count each camera twice.

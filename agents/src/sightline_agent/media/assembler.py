@@ -98,10 +98,7 @@ class Assembler:
             self.dropped += len(run.payloads)
         self._fragment_open = not shape & END and (bool(shape & START) or self._fragment_open)
         if marker and self._in_slices:
-            if self._payloads:
-                self._cut(last=True)
-            else:
-                self._end()
+            self._end()
 
     def take(self) -> list[Chunk]:
         """Chunks made of everything pushed so far."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 FIXED_HEADER = 12
 _HEADER = Struct("!BBHII")
-_SEQUENCE_MODULUS = 1 << 16
+SEQUENCE_MODULUS = 1 << 16
 
 
 class RtpError(ValueError):
@@ -53,7 +53,7 @@ def parse(data: bytes) -> RtpPacket:
 
 def ahead(sequence: int, expected: int) -> int:
     """How far `sequence` is ahead of `expected` on the circle of 16 bits: -32768 to 32767."""
-    return (sequence - expected + 0x8000) % _SEQUENCE_MODULUS - 0x8000
+    return (sequence - expected + 0x8000) % SEQUENCE_MODULUS - 0x8000
 
 
 class Reorderer:
@@ -99,11 +99,11 @@ class Reorderer:
         if packet.ssrc != self._ssrc:
             distance, self._ssrc = self._jump + 1, packet.ssrc
         if distance == 0 and not self._waiting:  # the everyday case
-            self._expected = (packet.sequence + 1) % _SEQUENCE_MODULUS
+            self._expected = (packet.sequence + 1) % SEQUENCE_MODULUS
             return [(packet, False)]
         if abs(distance) > self._jump:
             self._waiting.clear()
-            self._expected = (packet.sequence + 1) % _SEQUENCE_MODULUS
+            self._expected = (packet.sequence + 1) % SEQUENCE_MODULUS
             return [(packet, True)]
         if distance < 0 or packet.sequence in self._waiting:
             self.late += 1
@@ -118,14 +118,14 @@ class Reorderer:
         """True where so many packets from this number on are just the next ones; they count as delivered."""
         if sequence != self._expected or ssrc != self._ssrc or self._waiting:
             return False
-        self._expected = (sequence + count) % _SEQUENCE_MODULUS
+        self._expected = (sequence + count) % SEQUENCE_MODULUS
         return True
 
     def _run(self) -> list[tuple[RtpPacket, bool]]:
         ready = []
         while self._expected in self._waiting:
             ready.append((self._waiting.pop(self._expected)[0], False))
-            self._expected = (self._expected + 1) % _SEQUENCE_MODULUS
+            self._expected = (self._expected + 1) % SEQUENCE_MODULUS
         return ready
 
     def _skip(self) -> list[tuple[RtpPacket, bool]]:

@@ -19,7 +19,6 @@ from sightline_agent.media.nal import START as _FIRST
 SLICE, START, END, KEY, B = 1, 2, 4, 8, 16
 """Bits of a shape: the payloads are of one slice; the first begins it; the last ends it; it is one at which decoding
 may begin; it is one that a stream without reordering has no use for (`Grammar.is_b_slice`)."""
-_MODULUS = 1 << 16
 _PLACE = Struct("!II")
 
 
@@ -42,10 +41,10 @@ class Run(NamedTuple):
     def packets(self) -> list[rtp.RtpPacket]:
         """Each for itself."""
         kind, _, first, timestamp, ssrc, payloads, _, _ = self
-        last = len(payloads) - 1
+        last = first + len(payloads) - 1
         return [
-            rtp.RtpPacket(kind, self.marker and at == last, (first + at) % _MODULUS, timestamp, ssrc, payload)
-            for at, payload in enumerate(payloads)
+            rtp.RtpPacket(kind, self.marker and at == last, at % rtp.SEQUENCE_MODULUS, timestamp, ssrc, payload)
+            for at, payload in enumerate(payloads, first)
         ]
 
 
@@ -70,7 +69,7 @@ class _Open:
         least = rtp.FIXED_HEADER + self._grammar.fragment_header + 2
         if not self._rest or self._marker or self._shape & END or len(data) < least:
             return False
-        number = (self._first.sequence + len(self._payloads)) % _MODULUS
+        number = (self._first.sequence + len(self._payloads)) % rtp.SEQUENCE_MODULUS
         if not data.startswith(self._begin + number.to_bytes(2, "big")) or not data.startswith(self._rest, 4):
             return False
         self._payloads.append(data[rtp.FIXED_HEADER :])
@@ -83,7 +82,7 @@ class _Open:
             self._shape & (SLICE | END) == SLICE
             and shape & (SLICE | START) == SLICE
             and not self._marker
-            and packet.sequence == (first.sequence + len(self._payloads)) % _MODULUS
+            and packet.sequence == (first.sequence + len(self._payloads)) % rtp.SEQUENCE_MODULUS
             and (packet.payload_type, packet.timestamp, packet.ssrc)
             == (first.payload_type, first.timestamp, first.ssrc)
             and packet.payload[:at] == before[:at]
