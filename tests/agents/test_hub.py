@@ -9,10 +9,10 @@ import pytest
 import structlog
 
 from sightline_agent.hub import Hub, Outside, Tracks
-from sightline_agent.media.frames import Chunk, MediaFormat, VideoFormat
+from sightline_agent.media.frames import CLOCK_RATE, Chunk, MediaFormat, VideoFormat
 from sightline_agent.soundtrack import Soundtrack
 from sightline_agent.sources.base import Sink, SourceError
-from sightline_agent.transport.fanout import Address, Carried, FanOutTotals, Viewer, ViewerStats
+from sightline_agent.transport.fanout import Address, Carried, FanOutTotals, Moment, Viewer, ViewerStats
 from sightline_model.agent import AgentConfig, AgentLifecycle, CameraIdentity, SourceReport
 from sightline_model.camera import Source as SourceSpec
 from sightline_model.camera import StartMode
@@ -66,6 +66,9 @@ class Recorder:
         raise NotImplementedError
 
     def resend(self, handle: int, sequence_numbers: list[int]) -> None:
+        raise NotImplementedError
+
+    def report(self, handle: int, moment: Moment, clock_rate: int = CLOCK_RATE, correction: int = 0) -> int | None:
         raise NotImplementedError
 
     def stats(self, handle: int) -> ViewerStats | None:

@@ -484,7 +484,7 @@ def test_an_end_is_heard_through_a_full_inbox() -> None:
         await asyncio.sleep(1)
         for _ in range(1000):
             world.peers[0].observer.media()
-        assert world.registry.acks_dropped > 900
+        assert world.registry.inbox_dropped > 900
         assert await world.registry.close("s-1", EndReason.REVOKED)
         assert world.end().end_reason is EndReason.REVOKED
 

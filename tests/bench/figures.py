@@ -86,7 +86,8 @@ def targets(series: dict[str, list[Result]]) -> list[Target]:
     loop = cost(runs, "janus-loop", MANY)
     batches = (
         "more than half of what is left is the kernel's sending, receiving by loopback included (docs/design/0017);"
-        " build and encrypt the sender reports of a round in one native call (docs/design/0021)"
+        " keep a frame native on its whole way from the camera's socket to the fan-out, which is what the interpreter"
+        " is still needed for each 33 ms (docs/design/0020)"
     )
     return [
         _times("CPU per viewer at 96 viewers against MediaMTX", 5.0, cost(runs, "mediamtx", MANY), ours, batches),

@@ -48,7 +48,7 @@ class Rtcp:
             sealed = self._session.protect_rtcp(data)
         except (Error, ValueError):
             return  # no RTCP that a peer could seal
-        self._association.news()
+        self._association.heard()
         _, (left, (_, _, taken, *_)) = self._receiver.digest(sealed, _HOME, self._now)
         if len(sealed) < 2 or sealed[1] not in range(192, 224) or not 128 <= sealed[0] <= 191:
             assert not taken  # the mux's business
@@ -58,10 +58,9 @@ class Rtcp:
         if left:
             assert left == [(plain, *_HOME, self._association.id)]
             return
-        news = self._association.news()
-        heard, read = news.heard, rtcp.parse(plain)
-        if news.reported < self._now:  # from one sender too many
-            assert heard == ()
+        heard, read = self._association.heard(), rtcp.parse(plain)
+        if self._association.times()[1] < self._now:  # from one sender too many
+            assert not heard
             return
         assert (read.malformed, read.lost, read.key_frame_wanted, read.bye) == (False, {}, set(), set())
         newest = {report.ssrc: report for report in read.reports}

@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use crate::books::Books;
 use crate::lane::Work;
 use crate::pace::Pace;
+use crate::reports::Moment;
 use crate::ring::{Chunk, Ring};
 use crate::shards::Shards;
 use crate::stream::{Behind, Settings, State, Stream};
@@ -250,6 +251,20 @@ impl FanOut {
         events
     }
 
+    /// Tells a viewer what its stream's clock shows, and how much it was sent; bytes of payload until now. None where
+    /// that is nothing.
+    pub fn report(&mut self, wire: &mut dyn Wire, handle: u64, cname: &str, at: &Moment) -> Option<u64> {
+        let place = self.place(handle)?;
+        let stream = &mut self.streams[place];
+        if stream.counters.packets == 0 {
+            return None;
+        }
+        if !stream.report(cname, at).is_ok_and(|packet| is_sent(wire, stream, &packet)) {
+            self.totals.dropped += 1;
+        }
+        Some(stream.counters.octets)
+    }
+
     /// Answers a NACK: packets since the viewer's last start that the ring still has, within its budget.
     pub fn resend(&mut self, wire: &mut dyn Wire, handle: u64, numbers: &[u16]) {
         let Some(place) = self.place(handle) else { return };
@@ -268,14 +283,7 @@ impl FanOut {
                 continue;
             };
             stream.budget -= 1.0;
-            let sent = stream.build_again(chunk, at, number).ok().filter(|packet| {
-                loop {
-                    match wire.send_one(stream.link, packet, &stream.address) {
-                        Err(Errno::INTERRUPTED) => {}
-                        result => break result.is_ok(),
-                    }
-                }
-            });
+            let sent = stream.build_again(chunk, at, number).ok().filter(|packet| is_sent(wire, stream, packet));
             if let Some(packet) = sent {
                 stream.counters.resent += 1;
                 self.totals.resent += 1;
@@ -285,6 +293,15 @@ impl FanOut {
                 stream.counters.dropped += 1;
                 self.totals.dropped += 1;
             }
+        }
+    }
+}
+
+fn is_sent(wire: &mut dyn Wire, stream: &Stream, packet: &[u8]) -> bool {
+    loop {
+        match wire.send_one(stream.link, packet, &stream.address) {
+            Err(Errno::INTERRUPTED) => {}
+            result => break result.is_ok(),
         }
     }
 }

@@ -8,7 +8,7 @@
 //! * `wire`: what they make possible, as a trait; which errors mean what.
 //! * `srtp`: encryption and key derivation.
 //! * `ring`: the last packets as plaintext, for all viewers.
-//! * `stream`: one viewer's numbers, keys and counters.
+//! * `stream`: one viewer's numbers, keys and counters; `reports`: what it is told about them.
 //! * `lane`: the buffer in which packets are built, and the way from there to the wire.
 //! * `shards`: a chunk for all viewers, on several threads where that pays.
 //! * `fanout`: all viewers; `books`: what is counted about them.
@@ -36,6 +36,7 @@ mod python_interleaved;
 #[cfg(feature = "python")]
 mod python_receive;
 pub mod receive;
+pub mod reports;
 pub mod ring;
 pub mod shards;
 pub mod slices;

@@ -13,13 +13,15 @@ use crate::fanout::{self, Events, Limits, TooLong};
 use crate::pace::Pace;
 use crate::python_interleaved::{frames, read, runs};
 use crate::python_receive::Receiver;
+use crate::reports::Moment;
 use crate::ring::Chunk;
+use crate::srtcp::Sealer;
 use crate::srtp::{Profile, Srtp};
 use crate::stream::{Rtx, Settings, Stream};
 use crate::wire::{Errno, Message, Method, Sockets, Wire};
 
 /// Grows with each change that the Python side has to know.
-const INTERFACE: u32 = 8;
+const INTERFACE: u32 = 9;
 
 #[derive(FromPyObject)]
 struct PyLimits {
@@ -195,7 +197,7 @@ impl FanOut {
         let refused = || PyValueError::new_err("these keys fit no profile");
         let keys = viewer.keys;
         let profile = Profile::named(&keys.profile).ok_or_else(refused)?;
-        let srtp = Srtp::new(profile, keys.key.as_bytes(), keys.salt.as_bytes()).map_err(|_| refused())?;
+        let (key, salt) = (keys.key.as_bytes(), keys.salt.as_bytes());
         let rtx = (viewer.rtx_payload_type != 0).then_some(Rtx {
             ssrc: viewer.rtx_ssrc,
             payload_type: viewer.rtx_payload_type,
@@ -209,7 +211,8 @@ impl FanOut {
         Ok(self.0.add(Settings {
             link,
             address: socket_address(&host, port)?,
-            srtp,
+            srtp: Srtp::new(profile, key, salt).map_err(|_| refused())?,
+            reports: Sealer::new(profile, key, salt).map_err(|_| refused())?,
             ssrc: viewer.ssrc,
             payload_type: viewer.payload_type,
             rtx,
@@ -253,12 +256,17 @@ impl FanOut {
         let mut wire = Outlets::new(links);
         let events = py.detach(|| self.0.catch_up(&mut wire, group, now));
         wire.finish()?;
-        Ok(self.report(events))
+        Ok(self.outcome(events))
     }
 
     /// Sends a chunk to all who are neither waiting for a key frame nor behind.
     fn send(&mut self, py: Python<'_>, chunk: PyChunk<'_>, links: Vec<Link>, now: f64) -> PyResult<Report> {
         let mut packets = Chunk::new(chunk.timestamp, chunk.last, chunk.key);
+        let mut bytes = 0;
+        for payload in chunk.payloads.iter_borrowed() {
+            bytes += payload.cast::<PyBytes>()?.as_bytes().len();
+        }
+        packets.reserve(bytes, chunk.payloads.len());
         for payload in chunk.payloads.iter_borrowed() {
             packets.push(payload.cast::<PyBytes>()?.as_bytes());
         }
@@ -268,13 +276,31 @@ impl FanOut {
             .detach(|| self.0.send(&mut wire, count, packets, now))
             .map_err(|TooLong| PyValueError::new_err("a payload is longer than a packet can be"))?;
         wire.finish()?;
-        Ok(self.report(events))
+        Ok(self.outcome(events))
     }
 
     fn resend(&mut self, py: Python<'_>, handle: u64, numbers: Vec<u16>, links: Vec<Link>) -> PyResult<()> {
         let mut wire = Outlets::new(links);
         py.detach(|| self.0.resend(&mut wire, handle, &numbers));
         wire.finish()
+    }
+
+    /// Sends a sender report; how many bytes of payload the viewer was sent, None where that is nothing. `moment`: the
+    /// clock that `send` has, and the wall clock's time as in RTCP.
+    fn report(
+        &mut self,
+        handle: u64,
+        cname: &str,
+        moment: (f64, u64),
+        clock_rate: f64,
+        correction: i64,
+        links: Vec<Link>,
+    ) -> PyResult<Option<u64>> {
+        let mut wire = Outlets::new(links);
+        let (now, ntp) = moment;
+        let octets = self.0.report(&mut wire, handle, cname, &Moment { now, ntp, clock_rate, correction });
+        wire.finish()?;
+        Ok(octets)
     }
 
     /// Packets, octets, last timestamp, resent, dropped, when the last one was sent; None for unknown handles.
@@ -310,7 +336,7 @@ impl FanOut {
 type Report = (Vec<u64>, Vec<u64>, bool);
 
 impl FanOut {
-    fn report(&self, events: Events) -> Report {
+    fn outcome(&self, events: Events) -> Report {
         (events.started, events.failed, self.0.anybody_behind())
     }
 }

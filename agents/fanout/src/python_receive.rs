@@ -83,16 +83,16 @@ impl Receiver {
         receiver.news(id).map_or((None, None), |news| (news.checked, news.reported))
     }
 
-    /// The same, and what was reported last.
-    fn news(&self, id: u64) -> (Option<f64>, Option<f64>, Vec<Noted>) {
+    /// What was reported last.
+    fn heard(&self, id: u64) -> Vec<Noted> {
         let receiver = self.shared.receiver();
-        let Some(news) = receiver.news(id) else { return (None, None, Vec::new()) };
+        let Some(news) = receiver.news(id) else { return Vec::new() };
         let noted = news.noted.iter().map(|noted| {
             let report = noted.report;
             let place = (report.highest_sequence, report.jitter, report.last_sender_report, report.delay);
             (report.ssrc, noted.count, report.lost, place.0, place.1, place.2, place.3, noted.wall)
         });
-        (news.checked, news.reported, noted.collect())
+        noted.collect()
     }
 
     /// Has a thread read these sockets until `stop`. The descriptor that is readable while something is to be collected.

@@ -28,6 +28,12 @@ impl Chunk {
         Self { timestamp, last, key, ..Self::default() }
     }
 
+    /// Room for so many bytes in so many packets.
+    pub fn reserve(&mut self, bytes: usize, packets: usize) {
+        self.data.reserve_exact(bytes);
+        self.ends.reserve_exact(packets);
+    }
+
     pub fn push(&mut self, payload: &[u8]) {
         self.data.extend_from_slice(payload);
         self.ends.push(self.data.len());

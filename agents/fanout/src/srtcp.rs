@@ -1,6 +1,7 @@
-//! SRTCP for the receiving side: what a viewer says about its reception (RFC 3711 section 3.4, RFC 7714 section 9).
+//! SRTCP: what a viewer says about its reception, and our reports to it (RFC 3711 section 3.4, RFC 7714 section 9).
 //!
 //! The replay window is kept here and nowhere else: whatever arrives for an association is opened by its one `Srtcp`.
+//! Nor is an index used twice: whatever leaves under an SSRC is sealed by its one `Sealer`.
 
 #![forbid(unsafe_code)]
 
@@ -46,6 +47,71 @@ impl Window {
             self.newest = index;
         }
     }
+}
+
+/// Our direction, for one SSRC.
+pub struct Sealer {
+    keys: SessionKeys,
+    next: u32,
+}
+
+impl Sealer {
+    /// From our master key and salt.
+    ///
+    /// # Errors
+    /// When their lengths are not the profile's.
+    pub fn new(profile: Profile, master_key: &[u8], master_salt: &[u8]) -> Result<Self, SrtpError> {
+        Ok(Self { keys: SessionKeys::derive(profile, SRTCP, master_key, master_salt)?, next: 0 })
+    }
+
+    /// Encrypts a packet, under the next index.
+    ///
+    /// # Errors
+    /// When no index is left (RFC 3711 section 9.2), or the packet is shorter than a header.
+    pub fn seal(&mut self, mut packet: Vec<u8>) -> Result<Vec<u8>, SrtpError> {
+        let ssrc = word(&packet, 4)?;
+        if self.next >= ENCRYPTED {
+            return Err(SrtpError);
+        }
+        let index = self.next;
+        let flagged = (index | ENCRYPTED).to_be_bytes();
+        match &self.keys.cipher {
+            Cipher::Gcm(key) => {
+                let known = [&packet[..CLEAR_BYTES], &flagged].concat();
+                let nonce = Nonce::assume_unique_for_key(gcm_iv(&self.keys, ssrc, index));
+                let tag = key.seal_in_place_separate_tag(nonce, Aad::from(known), &mut packet[CLEAR_BYTES..])?;
+                packet.extend_from_slice(tag.as_ref());
+                packet.extend_from_slice(&flagged);
+            }
+            Cipher::CounterMode(both) => {
+                let context = counter_context(&self.keys, ssrc, index);
+                both.0.less_safe_encrypt(&mut packet[CLEAR_BYTES..], context)?;
+                packet.extend_from_slice(&flagged);
+                let tag = hmac::sign(&both.1, &packet);
+                packet.extend_from_slice(&tag.as_ref()[..SHA1_TAG_BYTES]);
+            }
+        }
+        self.next += 1;
+        Ok(packet)
+    }
+}
+
+/// RFC 7714 section 9.1: two zero bytes, SSRC, two zero bytes, index; then the salt over it.
+fn gcm_iv(keys: &SessionKeys, ssrc: u32, index: u32) -> [u8; 12] {
+    let mut iv = [0; 12];
+    iv[2..6].copy_from_slice(&ssrc.to_be_bytes());
+    iv[8..].copy_from_slice(&index.to_be_bytes());
+    xor(&mut iv, &keys.salt);
+    iv
+}
+
+/// RFC 3711 section 4.1.1. In counter mode both directions are the same.
+fn counter_context(keys: &SessionKeys, ssrc: u32, index: u32) -> EncryptionContext {
+    let mut iv = [0; 16];
+    iv[4..8].copy_from_slice(&ssrc.to_be_bytes());
+    iv[10..14].copy_from_slice(&index.to_be_bytes());
+    xor(&mut iv, &keys.salt);
+    EncryptionContext::Iv128(FixedLength::from(iv))
 }
 
 /// A peer's direction of one association.
@@ -108,11 +174,7 @@ impl Srtcp {
         flagged: u32,
     ) -> Result<usize, SrtpError> {
         let plain = end.checked_sub(GCM_TAG_BYTES).filter(|plain| *plain >= CLEAR_BYTES).ok_or(SrtpError)?;
-        let mut iv = [0; 12];
-        iv[2..6].copy_from_slice(&ssrc.to_be_bytes());
-        iv[8..].copy_from_slice(&(flagged & !ENCRYPTED).to_be_bytes());
-        xor(&mut iv, &self.keys.salt);
-        let nonce = Nonce::assume_unique_for_key(iv);
+        let nonce = Nonce::assume_unique_for_key(gcm_iv(&self.keys, ssrc, flagged & !ENCRYPTED));
         let clear = if flagged & ENCRYPTED == 0 { plain } else { CLEAR_BYTES };
         let mut known = Vec::with_capacity(clear + INDEX_BYTES);
         known.extend_from_slice(&packet[..clear]);
@@ -135,12 +197,7 @@ impl Srtcp {
         let right = hmac::sign(authentication, covered);
         verify_slices_are_equal(&right.as_ref()[..SHA1_TAG_BYTES], tag).map_err(|_| SrtpError)?;
         if flagged & ENCRYPTED != 0 {
-            let mut iv = [0; 16];
-            iv[4..8].copy_from_slice(&ssrc.to_be_bytes());
-            iv[10..14].copy_from_slice(&(flagged & !ENCRYPTED).to_be_bytes());
-            xor(&mut iv, &self.keys.salt);
-            let context = EncryptionContext::Iv128(FixedLength::from(iv));
-            // In counter mode both directions are the same.
+            let context = counter_context(&self.keys, ssrc, flagged & !ENCRYPTED);
             key.less_safe_encrypt(&mut covered[CLEAR_BYTES..end], context)?;
         }
         Ok(end)
@@ -163,37 +220,8 @@ mod tests {
         Srtcp::new(profile, &[7; 32][..profile.key_bytes()], &[9; 14][..profile.salt_bytes()]).unwrap()
     }
 
-    /// The sending side, for these tests alone.
     fn seal(profile: Profile, plain: &[u8], index: u32) -> Vec<u8> {
-        let keys = fresh(profile);
-        let ssrc = word(plain, 4).unwrap();
-        let flagged = index | ENCRYPTED;
-        let mut packet = plain.to_vec();
-        match &keys.keys.cipher {
-            Cipher::Gcm(key) => {
-                let mut iv = [0; 12];
-                iv[2..6].copy_from_slice(&ssrc.to_be_bytes());
-                iv[8..].copy_from_slice(&index.to_be_bytes());
-                xor(&mut iv, &keys.keys.salt);
-                let known = [&plain[..8], &flagged.to_be_bytes()].concat();
-                let nonce = Nonce::assume_unique_for_key(iv);
-                let tag = key.seal_in_place_separate_tag(nonce, Aad::from(known), &mut packet[8..]).unwrap();
-                packet.extend_from_slice(tag.as_ref());
-                packet.extend_from_slice(&flagged.to_be_bytes());
-            }
-            Cipher::CounterMode(both) => {
-                let mut iv = [0; 16];
-                iv[4..8].copy_from_slice(&ssrc.to_be_bytes());
-                iv[10..14].copy_from_slice(&index.to_be_bytes());
-                xor(&mut iv, &keys.keys.salt);
-                let context = EncryptionContext::Iv128(FixedLength::from(iv));
-                both.0.less_safe_encrypt(&mut packet[8..], context).unwrap();
-                packet.extend_from_slice(&flagged.to_be_bytes());
-                let tag = hmac::sign(&both.1, &packet);
-                packet.extend_from_slice(&tag.as_ref()[..SHA1_TAG_BYTES]);
-            }
-        }
-        packet
+        Sealer { keys: fresh(profile).keys, next: index }.seal(plain.to_vec()).unwrap()
     }
 
     #[test]
@@ -235,5 +263,20 @@ mod tests {
             let opened = keys.unprotect(&mut seal(Profile::Aes128Gcm, &report, 1)).is_ok();
             assert_eq!(opened, usize::from(sender) < MAX_SENDERS);
         }
+    }
+
+    #[test]
+    fn each_packet_has_an_index_of_its_own_until_none_is_left() {
+        for profile in PROFILES {
+            let mut sealer = Sealer { keys: fresh(profile).keys, next: ENCRYPTED - 2 };
+            let last_two = [sealer.seal(REPORT.to_vec()).unwrap(), sealer.seal(REPORT.to_vec()).unwrap()];
+            assert_ne!(last_two[0], last_two[1]);
+            assert_eq!(sealer.seal(REPORT.to_vec()), Err(SrtpError));
+            let mut keys = fresh(profile);
+            for mut packet in last_two {
+                assert_eq!(keys.unprotect(&mut packet), Ok(&REPORT[..]));
+            }
+        }
+        assert_eq!(Sealer { keys: fresh(Profile::Aes128Gcm).keys, next: 0 }.seal(vec![0; 7]), Err(SrtpError));
     }
 }

@@ -155,6 +155,24 @@ impl Srtp {
         self.tag_bytes
     }
 
+    /// The same with a payload that lies elsewhere: it is read once, and `packet` needs no more than its header.
+    ///
+    /// # Errors
+    /// Those of `protect`, and when the packet is not as long as header, payload and tag.
+    pub fn protect_from(&self, packet: &mut [u8], payload: &[u8], ssrc: u32, index: u64) -> Result<(), SrtpError> {
+        if index >= INDEX_END || packet.len() != HEADER_BYTES + payload.len() + self.tag_bytes {
+            return Err(SrtpError);
+        }
+        let (header, sealed) = packet.split_at_mut(HEADER_BYTES);
+        if let Cipher::Gcm(key) = &self.keys.cipher {
+            let nonce = Nonce::assume_unique_for_key(self.gcm_iv(ssrc, index));
+            key.seal_in_place_scatter(nonce, Aad::from(&*header), &mut [], payload, sealed)?;
+            return Ok(());
+        }
+        sealed[..payload.len()].copy_from_slice(payload);
+        self.protect(packet, ssrc, index)
+    }
+
     /// Encrypts a packet in place: header, payload, then room for the tag, of `tag_bytes` and not more.
     ///
     /// The header is the plain one of 12 bytes, and says what `ssrc` and `index` say.
@@ -350,6 +368,23 @@ mod tests {
             };
             assert_ne!(seal(5), seal(65_536 + 5));
             assert_eq!(seal(5), seal(5));
+        }
+    }
+
+    #[test]
+    fn a_payload_from_elsewhere_makes_the_same_packet() {
+        for profile in [Profile::Aes128CmSha1, Profile::Aes128Gcm, Profile::Aes256Gcm] {
+            let keys = Srtp::new(profile, &[7; 32][..profile.key_bytes()], &[9; 14][..profile.salt_bytes()]).unwrap();
+            for length in [0, 1, 15, 16, 17, 1_150, 1_200] {
+                let payload: Vec<u8> = (0..length).map(|at| at as u8).collect();
+                let mut here = [&[1; HEADER_BYTES], &payload[..], &vec![0; profile.tag_bytes()]].concat();
+                let mut elsewhere = [&[1; HEADER_BYTES], &vec![0xff; length + profile.tag_bytes()][..]].concat();
+                keys.protect(&mut here, 1, 5).unwrap();
+                keys.protect_from(&mut elsewhere, &payload, 1, 5).unwrap();
+                assert_eq!(here, elsewhere);
+                assert_eq!(keys.protect_from(&mut elsewhere, &payload, 1, INDEX_END), Err(SrtpError));
+                assert_eq!(keys.protect_from(&mut elsewhere[1..], &payload, 1, 5), Err(SrtpError));
+            }
         }
     }
 

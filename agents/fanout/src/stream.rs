@@ -8,7 +8,9 @@
 
 use std::net::SocketAddr;
 
+use crate::reports::{Moment, sender_report};
 use crate::ring::Chunk;
+use crate::srtcp::Sealer;
 use crate::srtp::{HEADER_BYTES, Srtp, SrtpError};
 use crate::wire::Errno;
 
@@ -29,6 +31,8 @@ pub struct Settings {
     pub link: usize,
     pub address: SocketAddr,
     pub srtp: Srtp,
+    /// For our reports on the stream.
+    pub reports: Sealer,
     pub ssrc: u32,
     pub payload_type: u8,
     pub rtx: Option<Rtx>,
@@ -95,6 +99,7 @@ pub struct Stream {
     pub counters: Counters,
     pub progress: Progress,
     srtp: Srtp,
+    reports: Sealer,
     ssrc: u32,
     payload_type: u8,
     rtx: Option<Rtx>,
@@ -120,6 +125,7 @@ impl Stream {
             counters: Counters::default(),
             progress: Progress::default(),
             srtp: settings.srtp,
+            reports: settings.reports,
             ssrc: settings.ssrc,
             payload_type: settings.payload_type,
             rtx: settings.rtx,
@@ -200,8 +206,7 @@ impl Stream {
         let payload = chunk.payload(at);
         let second = self.payload_type | if chunk.marker(at) { MARKER } else { 0 };
         write_header(packet, second, number, self.wire_timestamp(chunk.timestamp), self.ssrc);
-        packet[HEADER_BYTES..HEADER_BYTES + payload.len()].copy_from_slice(payload);
-        self.srtp.protect(packet, self.ssrc, number)
+        self.srtp.protect_from(packet, payload, self.ssrc, number)
     }
 
     /// Makes a packet again for who missed it: by RTX, or the very same one where the peer has no RTX.
@@ -225,6 +230,14 @@ impl Stream {
         self.srtp.protect(&mut packet, rtx.ssrc, rtx.next)?;
         rtx.next += 1;
         Ok(packet)
+    }
+
+    /// Makes a sender report, sealed.
+    ///
+    /// # Errors
+    /// When no index is left for one.
+    pub fn report(&mut self, cname: &str, at: &Moment) -> Result<Vec<u8>, SrtpError> {
+        self.reports.seal(sender_report(self.ssrc, &self.counters, cname, at))
     }
 
     /// The number (in full), the ring index and the age of what a NACK names; None if it was not sent, or not since the

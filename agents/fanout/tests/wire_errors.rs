@@ -10,6 +10,7 @@ use std::thread::{self, ThreadId};
 use sightline_fanout::fanout::{Events, FanOut, Limits, TooLong};
 use sightline_fanout::pace::Pace;
 use sightline_fanout::ring::Chunk;
+use sightline_fanout::srtcp::Sealer;
 use sightline_fanout::srtp::{INDEX_END, Profile, Srtp};
 use sightline_fanout::stream::{Rtx, Settings};
 use sightline_fanout::wire::{Errno, Message, Method, Wire};
@@ -108,6 +109,7 @@ fn settings(port: u16, sequence: u64) -> Settings {
         link: 0,
         address: address(port),
         srtp: Srtp::new(Profile::Aes128Gcm, &[1; 16], &[2; 12]).unwrap(),
+        reports: Sealer::new(Profile::Aes128Gcm, &[1; 16], &[2; 12]).unwrap(),
         ssrc: 1,
         payload_type: 96,
         rtx: Some(Rtx { ssrc: 2, payload_type: 97, next: 500 }),

@@ -10,10 +10,9 @@ from dataclasses import replace
 import structlog
 
 from sightline_agent.attachment import Attachment
-from sightline_agent.reports import Moment, sender_report
 from sightline_agent.signaling.sound import SoundChoice
 from sightline_agent.transport import rtcp
-from sightline_agent.transport.fanout import Address, Carried, FanOut, Viewer, ViewerStats
+from sightline_agent.transport.fanout import Address, Carried, FanOut, Moment, Viewer
 from sightline_agent.transport.srtp import SrtpError
 from sightline_agent.viewerstats import Reception
 from sightline_model.agent import TrackStats
@@ -83,17 +82,14 @@ class Listener:
 
     def stats(self) -> TrackStats | None:
         """How the viewer receives; None while there is no sound for it."""
-        sent = self._sent()
+        sent = self._fanout.stats(self._handle) if self._handle is not None else None
         return self._reception.track(sent) if sent is not None else None
 
-    def report(self, moment: Moment) -> bytes | None:
-        """A sender report; None before there was sound."""
-        sent = self._sent()
-        if sent is None or not sent.packets:
-            return None
-        self._reception.rate.add(moment.now, sent.octets)
+    def report(self, moment: Moment) -> None:
+        """Send a sender report, if there was sound."""
+        if self._handle is None:
+            return
         clock_rate, correction = self._choice.format.clock_rate, self._correction(moment.now)
-        return sender_report(self._ssrc, sent, clock_rate, moment, correction)
-
-    def _sent(self) -> ViewerStats | None:
-        return self._fanout.stats(self._handle) if self._handle is not None else None
+        octets = self._fanout.report(self._handle, moment, clock_rate, correction)
+        if octets is not None:
+            self._reception.rate.add(moment.now, octets)

@@ -154,7 +154,7 @@ class AgentCollector(Collector):
         for why in Drop:
             dropped.add_metric(["sound", str(why)], self._agent.renditions.sound_dropped[why])
         dropped.add_metric(["events", "overflow"], self._events.overflows)
-        dropped.add_metric(["acks", "full"], registry.acks_dropped)
+        dropped.add_metric(["session", "full"], registry.inbox_dropped)
         return dropped
 
 

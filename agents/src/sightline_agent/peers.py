@@ -25,7 +25,7 @@ from sightline_agent.listener import Listener
 from sightline_agent.liveness import Outcome, Timings, Vigil
 from sightline_agent.media.frames import CLOCK_RATE
 from sightline_agent.observer import Observer
-from sightline_agent.reports import Moment, Schedule, sender_report
+from sightline_agent.reports import Schedule
 from sightline_agent.rounds import Rounds, Turn
 from sightline_agent.signaling.answer import (
     Choice,
@@ -39,7 +39,7 @@ from sightline_agent.signaling.sdp import parse_fragment, parse_offer
 from sightline_agent.transport import rtcp
 from sightline_agent.transport.dtls import Certificate, DtlsError, DtlsSession, fingerprint_of
 from sightline_agent.transport.endpoint import Endpoint, IceCredentials
-from sightline_agent.transport.fanout import Address, Viewer
+from sightline_agent.transport.fanout import Address, Moment, Viewer
 from sightline_agent.transport.mux import UdpMux
 from sightline_agent.transport.srtp import SrtpError
 from sightline_agent.viewerstats import Audience, Family, Reception, family_of
@@ -83,7 +83,7 @@ class Peer:
         self._running = False
         self._told = False
         self._handle: int | None = None
-        self._last_rtcp = self._checked = float("-inf")
+        self._last_rtcp = self._alive = float("-inf")
         self._sampled = 0
         """Reports of the viewer that went into the histograms, or were passed over."""
         self._since: datetime | None = None
@@ -259,7 +259,7 @@ class Peer:
         except SrtpError as error:
             self._finish(Outcome(EndReason.REJECTED, str(error)))
             return
-        turns = self._turns(negotiated.dtls, viewer)
+        turns = self._turns(viewer)
         try:
             await negotiated.dtls.closed()
             self._finish(Outcome(EndReason.HANGUP, "the viewer closed the connection"))
@@ -267,16 +267,15 @@ class Peer:
             for turn in turns:
                 turn.cancel()
 
-    def _turns(self, dtls: DtlsSession, viewer: Viewer) -> list[Turn]:
+    def _turns(self, viewer: Viewer) -> list[Turn]:
         """What is done from now on at its times."""
         each, timings = self._factory.rounds.each, self._factory.timings
-        self._checked = self._endpoint.last_check
-        vigil = Vigil(self._factory.clock(), self._checked)
+        vigil = Vigil(self._factory.clock(), self._endpoint.times()[0])
         turns = [each(timings.watch, partial(self._watch, vigil), self._fail)]
         if self._listener is not None:
             self._schedule.begin()
             turns.append(each(timings.sound, partial(self._begin_sound, self._listener, viewer), self._fail))
-        return [*turns, each(self._schedule.seconds(), partial(self._report, dtls), self._fail)]
+        return [*turns, each(self._schedule.seconds(), self._report, self._fail)]
 
     def _begin_sound(self, listener: Listener, viewer: Viewer) -> None:
         """The viewer may have roamed since its pictures began."""
@@ -285,10 +284,10 @@ class Peer:
     def _watch(self, vigil: Vigil) -> float | None:
         """Notice that nobody is there any more. Checks count as a sign of life too: without media no reports come."""
         factory = self._factory
-        self._hear()
-        checked = self._endpoint.last_check
-        if checked > self._checked:
-            self._checked = checked
+        checked, reported = self._endpoint.times()
+        self._last_rtcp = max(self._last_rtcp, reported)
+        if checked > self._alive or self._last_rtcp > self._alive:
+            self._alive = max(checked, self._last_rtcp)
             self._observer.alive()
         gone = vigil.look(factory.clock(), checked, self._last_rtcp, factory.timings)
         if gone is not None:
@@ -296,19 +295,18 @@ class Peer:
             return None
         return factory.timings.watch
 
-    def _report(self, dtls: DtlsSession) -> float:
-        """Sender reports, when they are due."""
+    def _report(self) -> float:
+        """Sender reports, when they are due, and what the viewer's say."""
+        self._hear()
         if self.reception.reports > self._sampled:
             self._sampled = self.reception.reports
             self._factory.audience.observe(self.reception)
-        stats = self._place.pictures.stats(self._handle) if self._handle is not None else None
-        if stats is not None and stats.packets:
-            moment = Moment(self._factory.clock(), rtcp.ntp_time(self._factory.wall_clock()))
-            self.reception.rate.add(moment.now, stats.octets)
-            dtls.send_rtcp(sender_report(self._ssrc, stats, CLOCK_RATE, moment))
-            sound = self._listener.report(moment) if self._listener is not None else None
-            if sound is not None:
-                dtls.send_rtcp(sound)
+        moment = Moment(self._factory.clock(), rtcp.ntp_time(self._factory.wall_clock()))
+        octets = self._place.pictures.report(self._handle, moment) if self._handle is not None else None
+        if octets is not None:
+            self.reception.rate.add(moment.now, octets)
+            if self._listener is not None:
+                self._listener.report(moment)
         return self._schedule.seconds()
 
     def _count(self, family: Family | None) -> None:
@@ -340,11 +338,7 @@ class Peer:
 
     def _hear(self) -> None:
         """Take note of what the transport's receiver was told meanwhile."""
-        news = self._endpoint.news()
-        if news.reported > self._last_rtcp:
-            self._last_rtcp = news.reported
-            self._observer.alive()
-        for heard in news.heard:
+        for heard in self._endpoint.heard():
             self._note(heard.report, heard.at, heard.count)
 
     def _on_rtcp(self, plain: bytes) -> None:

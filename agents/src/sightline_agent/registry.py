@@ -82,7 +82,7 @@ class SessionRegistry:
         self._watchers: list[Watcher] = []
         self._closing = False
         self.ended_by_reason: Counter[EndReason] = Counter()
-        self.acks_dropped = 0
+        self.inbox_dropped = 0
         self.quality_changes: Counter[Cause] = Counter()
         self.came = 0
         """Viewers who were let in, ever."""

@@ -1,45 +1,17 @@
-"""Sender reports: what a track's clock shows at a moment of ours, and when viewers are told. Pure but for chance.
+"""When viewers get sender reports. Pure but for chance.
 
-Players put two tracks in step by them: each report names a timestamp and the time at which it was. A peer makes the
-pictures' reports, its listener those of the sound.
+Players put two tracks in step by them: each report names a timestamp and the time at which it was. A peer has them sent
+for the pictures, its listener for the sound; the fan-outs know what is in them.
 """
 
 import random
-from dataclasses import dataclass
 
 from sightline_agent.liveness import Timings
-from sightline_agent.signaling.answer import CNAME
-from sightline_agent.transport import rtcp
-from sightline_agent.transport.fanout import ViewerStats
 
 _AT_FIRST = 4
 """Browsers need two of each track to keep lips in step; the first sound may come a little after its time."""
 _AGAIN = 20
 """Chromium fits a line through the last twenty: so many until those of before a jump are forgotten."""
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """One moment on both clocks."""
-
-    now: float
-    """The monotonic clock that packets were sent by."""
-    ntp: int
-    """The wall clock (`rtcp.ntp_time`)."""
-
-
-def sender_report(ssrc: int, sent: ViewerStats, clock_rate: int, moment: Moment, correction: int = 0) -> bytes:
-    """The newest packet's timestamp plus the time since, and `correction` ticks."""
-    elapsed = max(0.0, moment.now - sent.last_sent)
-    report = rtcp.SenderReport(
-        ssrc=ssrc,
-        ntp=moment.ntp,
-        rtp_timestamp=sent.last_timestamp + round(elapsed * clock_rate) + correction,
-        packets=sent.packets,
-        octets=sent.octets,
-        cname=CNAME,
-    )
-    return rtcp.build_sender_report(report)
 
 
 class Schedule:

@@ -27,8 +27,6 @@ from sightline_model.reasons import EndReason, SourceReason
 from sightline_model.session import SessionPhase
 
 _SOURCE_RETRY_SECONDS = 3
-_ACK_EVERY_SECONDS = 5.0
-"""With the silence below this leaves the peer its 10 s to notice; each costs a turn of the session."""
 _SILENCE_SECONDS = 15.0
 """The peer itself notices silence earlier; this holds if it should not."""
 _LATE_SECONDS = 2.0
@@ -70,7 +68,7 @@ class Home(Protocol):
 
     make_peer: MakePeer
     wall: Callable[[], datetime]
-    acks_dropped: int
+    inbox_dropped: int
     quality_changes: Counter[Cause]
 
     @property
@@ -119,7 +117,8 @@ class Session:
         self._ending: Closed | None = None
         self.quality = Quality(home.renditions, request, self._quality_changed)
         self._problem: Problem | None = None
-        self._acked_at = 0.0
+        self._heard_at: float | None = None
+        """A sign of life that the machine does not know of yet: it is told when it would give the peer up."""
         self._times: dict[str, datetime] = {"requested_at": home.wall()}
 
     def start(self) -> None:
@@ -134,7 +133,7 @@ class Session:
                 return
             self._ending = message
         if self._inbox.full():
-            self._home.acks_dropped += 1
+            self._home.inbox_dropped += 1
             if not isinstance(message, Closed):
                 return
             self._inbox.get_nowait()
@@ -189,10 +188,7 @@ class Session:
         self.tell(Input.MEDIA)
 
     def alive(self) -> None:
-        now = self._now()
-        if now - self._acked_at >= _ACK_EVERY_SECONDS:  # receiver reports may come every second from each viewer
-            self._acked_at = now
-            self.tell(Input.ACK)
+        self._heard_at = self._now()  # no turn of the session: receiver reports come each second from each viewer
 
     def key_frame_wanted(self) -> None:
         self.quality.want_key_frame()
@@ -231,6 +227,9 @@ class Session:
     async def _apply(self, message: Message | None) -> None:
         now = self._now()
         if message is None:
+            heard, self._heard_at = self._heard_at, None
+            if heard is not None:
+                self._state, _ = lifecycle.step(self._state, Input.ACK, heard, self._config)
             self._state, effects = lifecycle.tick(self._state, now, self._config)
         elif isinstance(message, Connected):
             self._times.setdefault("connected_at", self._home.wall())

@@ -103,6 +103,14 @@ async def test_the_log_tells_a_wanted_end_from_another() -> None:
     ]
 
 
+async def test_one_that_is_just_ending_is_left_to_end_with_its_own_code() -> None:
+    """Its output has ended, and it has not yet."""
+    last_words = "import os, sys; os.close(1); sys.stdin.read(); raise SystemExit(3)"
+    with structlog.testing.capture_logs() as lines, pytest.raises(SourceError, match="ended unexpectedly"):
+        await Transcoder("h264", lambda ticks, unit: None, python(last_words)).run()
+    assert [line["code"] for line in lines if "code" in line] == [3]
+
+
 async def test_the_environment_stays_with_the_agent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIGHTLINE_SECRET", "hunter2")
     seen: list[bytes] = []

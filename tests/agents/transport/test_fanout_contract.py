@@ -18,10 +18,11 @@ from pylibsrtp import Policy, Session
 
 from sightline_agent.media.frames import MAX_PAYLOAD, Chunk
 from sightline_agent.transport import fanout_python
-from sightline_agent.transport.fanout import Address, FanOut, SendKeys, Viewer
+from sightline_agent.transport.fanout import Address, FanOut, Moment, SendKeys, Viewer
 from sightline_agent.transport.fanout_native import Limits, NativeFanOut
 from sightline_agent.transport.fanout_python import RESEND_BURST, PythonFanOut
 from sightline_agent.transport.ring import PacketRing
+from sightline_agent.transport.rtcp import CNAME, SenderReport, build_sender_report
 from sightline_agent.transport.srtp import PROFILES, WINDOW, SrtpError
 
 LENGTHS = {
@@ -279,6 +280,7 @@ def test_unknown_handles_are_ignored(make: Make) -> None:
     fanout.move(5, AWAY)
     fanout.resend(5, [1])
     assert fanout.stats(5) is None
+    assert fanout.report(5, Moment(5.0, 1)) is None
     assert fanout.totals().refused == 0
 
 
@@ -374,6 +376,53 @@ def test_an_empty_chunk_is_nothing(make: Make) -> None:
     fanout = make_fanout(make, Wire())
     fanout.add(viewer(new_keys()))
     fanout.send(frame(key=True))
+
+
+@pytest.mark.parametrize("profile", sorted(LENGTHS))
+def test_reports_tell_what_a_streams_clock_shows(make: Make, profile: str) -> None:
+    wire, world, keys = Wire(), World(), new_keys(profile)
+    fanout = make_fanout(make, wire, world=world)
+    handle = fanout.add(viewer(keys))
+    assert fanout.report(handle, Moment(5.0, 9 << 32)) is None  # there is nothing to tell
+    fanout.send(frame(b"a" * 10, b"b", at=1_000, key=True))
+    wire.take()
+    now = 1_000 + TIMESTAMP_OFFSET
+    for seconds, clock_rate, correction, shown in (
+        (5.0, 90_000, 0, now),
+        (5.5, 90_000, 0, now + 45_000),
+        (5.5, 48_000, -30_000, now + 24_000 - 30_000),
+        (4.9, 90_000, 0, now),  # the packet was sent after the clock was read
+    ):
+        assert fanout.report(handle, Moment(seconds, 9 << 32), clock_rate, correction) == 11
+        [sealed] = wire.take()
+        told = Receiver(keys).session.unprotect_rtcp(sealed)
+        assert told == build_sender_report(SenderReport(SSRC, 9 << 32, shown, 2, 11, CNAME))
+    assert fanout.totals().packets == 2
+
+
+def test_no_report_is_sealed_like_another(make: Make) -> None:
+    """Not even where the viewer goes on in another fan-out."""
+    wire, keys = Wire(), new_keys()
+    first, second = (make_fanout(make, wire) for _ in range(2))
+    handle = first.add(viewer(keys))
+    first.send(frame(b"a", key=True))
+    wire.take()
+    receiver = Receiver(keys)
+    for fanout in (first, first, second, second):
+        if fanout is second and (carried := first.release(handle)) is not None:
+            handle = second.adopt(carried)
+        assert fanout.report(handle, Moment(5.0, 1)) == 1
+        receiver.session.unprotect_rtcp(wire.take()[0])  # refuses an index that was there before
+
+
+def test_a_report_that_the_socket_refuses_is_counted(make: Make) -> None:
+    wire = Wire()
+    fanout = make_fanout(make, wire)
+    handle = fanout.add(viewer(new_keys()))
+    fanout.send(frame(b"a", key=True))
+    wire.full = True
+    assert fanout.report(handle, Moment(5.0, 1)) == 1
+    assert fanout.totals().dropped == 1
 
 
 def test_timestamps_wrap(make: Make) -> None:

@@ -110,7 +110,7 @@ async def test_checks_are_answered_as_the_mux_does_it(mux: Mux) -> None:
         parsed = parse_request(request)
         assert mux.sent.pop() == (build_response(parsed, viewer.endpoint.credentials.password.encode(), HOME), HOME)
     assert mux.counters == {MuxCount.STUN: 2}
-    assert viewer.endpoint.last_check == viewer.endpoint.last_seen(HOME) == mux.time
+    assert viewer.endpoint.times()[0] == viewer.endpoint.last_seen(HOME) == mux.time
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -119,16 +119,15 @@ async def test_reports_are_noted_and_told_once(mux: Mux, profile: str) -> None:
     mux.time += 1
     for lost in (1, 2, 0x80FFFFFF):
         mux.datagram(viewer.sealed(report(lost)), HOME)
-    news = viewer.endpoint.news()
     assert not viewer.media
     assert not viewer.rtcp
-    assert news.reported == mux.time
-    [heard] = news.heard
+    assert viewer.endpoint.times()[1] == mux.time
+    [heard] = viewer.endpoint.heard()
     assert (heard.count, heard.at) == (3, WALL)
     told = heard.report
     assert (told.ssrc, told.fraction_lost, told.packets_lost) == (SSRC, 0.5, -1)
     assert (told.highest_sequence, told.jitter, told.last_sender_report, told.delay) == (40, 90, 5, 6)
-    assert viewer.endpoint.news().heard == ()
+    assert viewer.endpoint.heard() == []
     assert mux.counters == {MuxCount.MEDIA: 3}
 
 
@@ -137,7 +136,7 @@ async def test_what_wants_something_comes_in_clear_and_whole(mux: Mux, wish: byt
     viewer = Viewer(mux)
     mux.datagram(viewer.sealed(report() + wish), HOME)
     assert viewer.rtcp == [report() + wish]
-    assert viewer.endpoint.news().heard == ()
+    assert viewer.endpoint.heard() == []
     assert mux.counters == {MuxCount.MEDIA: 1}
 
 
@@ -147,7 +146,7 @@ async def test_nothing_is_believed_twice_wherever_it_comes_from(mux: Mux) -> Non
     first, second = (viewer.sealed(report()) for _ in range(2))
     for data, source in ((first, HOME), (first, HOME), (first, AWAY), (second, AWAY), (second, HOME)):
         mux.datagram(data, source)
-    assert viewer.endpoint.news().heard[0].count == 1
+    assert viewer.endpoint.heard()[0].count == 1
     # The other address is not the one that was placed: the mux has it opened, once.
     assert viewer.media == [first, second]
     assert viewer.association.unprotect(second) is None
@@ -159,7 +158,7 @@ async def test_forged_and_damaged_reports_are_no_sign_of_life(mux: Mux) -> None:
     whole = viewer.sealed(report())
     for at in range(len(whole)):
         mux.datagram(whole[:at] + bytes((whole[at] ^ 1,)) + whole[at + 1 :], HOME)
-    assert viewer.endpoint.news().reported == float("-inf")
+    assert viewer.endpoint.times()[1] == float("-inf")
     assert viewer.endpoint.last_seen(HOME) == 100.0
     mux.datagram(whole, HOME)
     assert viewer.endpoint.last_seen(HOME) == mux.time
@@ -176,10 +175,10 @@ async def test_reports_keep_an_address_from_others(mux: Mux) -> None:
     mux.time += ADDRESS_HELD_SECONDS
     mux.datagram(check(thief), HOME)
     assert thief.address == HOME
-    assert viewer.endpoint.news().heard[0].count == 5
+    assert viewer.endpoint.heard()[0].count == 5
     # What was placed there is placed no more: its reports are not heard under another's address.
     mux.datagram(viewer.sealed(report()), HOME)
-    assert viewer.endpoint.news().heard == ()
+    assert viewer.endpoint.heard() == []
 
 
 async def test_a_move_is_seen_and_followed(mux: Mux) -> None:
@@ -193,7 +192,7 @@ async def test_a_move_is_seen_and_followed(mux: Mux) -> None:
     mux.datagram(build_response(asked, b"p" * 24, AWAY), AWAY)
     assert viewer.endpoint.address == AWAY
     mux.datagram(viewer.sealed(report()), AWAY)
-    assert viewer.endpoint.news().heard[0].count == 1
+    assert viewer.endpoint.heard()[0].count == 1
     assert answer[1] == AWAY
 
 
@@ -217,13 +216,13 @@ async def test_nothing_stays_of_who_left(mux: Mux) -> None:
     mux.datagram(data, HOME)
     assert mux.counters == {MuxCount.UNKNOWN_ADDRESS: 1}
     assert viewer.association.unprotect(data) is None
-    assert viewer.endpoint.news().heard == ()
+    assert viewer.endpoint.heard() == []
 
 
 async def test_sender_reports_of_viewers_count_as_well(mux: Mux) -> None:
     viewer = Viewer(mux)
     mux.datagram(viewer.sealed(build_sender_report(SenderReport(VIEWER, 2, 3, 4, 5, "x"))), HOME)
-    assert viewer.endpoint.news().reported == mux.time
+    assert viewer.endpoint.times()[1] == mux.time
     assert not viewer.rtcp
 
 
@@ -263,11 +262,11 @@ async def test_what_changes_nothing_needs_no_event_loop() -> None:
         first = await asyncio.wait_for(loop.sock_recv(peer, 2048), 10)
         assert endpoint._placed is not None
         peer.setblocking(True)
-        before = endpoint.last_check
+        before = endpoint.times()[0]
         peer.send(check(endpoint))
         assert peer.recv(2048) == first
         counted(mux, MuxCount.STUN, 2)
-        assert before < endpoint.last_check <= mux.now()
+        assert before < endpoint.times()[0] <= mux.now()
         key, salt = bytes(range(16)), bytes(range(12))
         profile = "SRTP_AEAD_AES_128_GCM"
         assert endpoint.association is not None
@@ -278,7 +277,7 @@ async def test_what_changes_nothing_needs_no_event_loop() -> None:
         for plain in (report(1), report(2), NACK):
             peer.send(session.protect_rtcp(plain))
         counted(mux, MuxCount.MEDIA, 3)
-        [heard] = endpoint.news().heard
+        [heard] = endpoint.heard()
         assert heard.count == 2
         assert not wishes  # for that the loop is needed
         while not wishes:

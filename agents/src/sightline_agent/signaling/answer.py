@@ -15,9 +15,9 @@ from sightline_agent.media.playable import codec_name
 from sightline_agent.signaling.pictures import decodable, parameters, pick
 from sightline_agent.signaling.sdp import Codec, Offer, SdpError, Section
 from sightline_agent.signaling.sound import SoundChoice, choose_sound, sound_lines
+from sightline_agent.transport.rtcp import CNAME
 from sightline_model.problems import ProblemCode
 
-CNAME = "sightline"
 _PROTOCOLS = ("UDP/TLS/RTP/SAVPF", "UDP/TLS/RTP/SAVP", "RTP/SAVPF")
 _FEEDBACK = ("nack", "nack pli", "ccm fir")
 _HOST_TYPE_PREFERENCE = 126

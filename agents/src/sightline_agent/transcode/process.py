@@ -25,6 +25,8 @@ STALL_SECONDS = 5.0
 """Also the time that the process has for its start."""
 COMMAND = (sys.executable, "-I", "-m", "sightline_agent.transcode.worker")
 _READ_BYTES = 1 << 16
+_LAST_SECONDS = 1.0
+"""For one whose output has ended to end by itself: killed now, it would not tell why."""
 
 _log = structlog.get_logger(__name__)
 
@@ -100,15 +102,17 @@ class Transcoder:
         _log.info("transcoder started")
         tasks = self._tasks(process)
         stopped = asyncio.create_task(self._stop.wait(), name="transcoder stop")
+        patience = 0.0  # it keeps nothing, so it is not asked
         try:
             done, _ = await asyncio.wait({stopped, *tasks}, return_when=asyncio.FIRST_COMPLETED)
             for task in done - {stopped}:
                 task.result()
+                patience = _LAST_SECONDS
                 raise SourceError(SourceReason.STALLED, "the transcoder ended unexpectedly")
         finally:
             for task in (stopped, *tasks):
                 task.cancel()
-            await process.end()  # it keeps nothing, so it is not asked
+            await process.end(patience)
             await asyncio.gather(stopped, *tasks, return_exceptions=True)
             figures = {"dropped": self._backlog.dropped, **self._tally._asdict()}
             if self._stop.is_set():

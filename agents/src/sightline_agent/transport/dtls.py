@@ -5,8 +5,7 @@ check of the peer's fingerprint, the goodbye. The fan-out encrypts the media, so
 We answer `setup:passive` where the peer allows it, because the DTLS server chooses the SRTP profile and Chromium as a
 server chooses the slow one.
 
-One context serves all sessions of a certificate; it keeps no sessions to resume. RTP and RTCP have separate indices, so
-`send_rtcp` may encrypt RTCP while the fan-out encrypts RTP under the same master key; no RTP ever goes through here.
+One context serves all sessions of a certificate; it keeps no sessions to resume.
 """
 
 import asyncio
@@ -114,7 +113,6 @@ class DtlsSession:
         self._ssl = SSL.Connection(certificate.context)
         self._ssl.set_ciphertext_mtu(MTU)
         self._inbound: pylibsrtp.Session | None = None
-        self._outbound: pylibsrtp.Session | None = None
         self._pump: asyncio.Task[None] | None = None
 
     @property
@@ -175,11 +173,10 @@ class DtlsSession:
         theirs = profile.split(material, 0 if self._passive else 1)
         association = self._endpoint.association
         try:
-            self._outbound = _rtcp_session(profile, ours, pylibsrtp.Policy.SSRC_ANY_OUTBOUND)
             if association is not None:
                 association.unlock(SendKeys(profile.name, *theirs))
             else:
-                self._inbound = _rtcp_session(profile, theirs, pylibsrtp.Policy.SSRC_ANY_INBOUND)
+                self._inbound = _inbound(profile, theirs)
         except (pylibsrtp.Error, ValueError) as error:
             raise DtlsError(f"no SRTP context for {name}") from error
         return SendKeys(profile.name, *ours)
@@ -234,14 +231,6 @@ class DtlsSession:
         except (pylibsrtp.Error, ValueError):
             return None
 
-    def send_rtcp(self, data: bytes) -> None:
-        """Encrypt and send; nothing when the association is over."""
-        if self.connected and self._outbound is not None:
-            try:
-                self._endpoint.send(self._outbound.protect_rtcp(data))
-            except ConnectionError:
-                return
-
     async def closed(self) -> None:
         """Wait until the peer says goodbye (close_notify) or the endpoint is closed."""
         if self._pump is not None:
@@ -285,9 +274,12 @@ def _record_bytes(data: bytes, position: int) -> int:
     return header + 2 + int.from_bytes(data[position + header : position + header + 2], "big")
 
 
-def _rtcp_session(profile: Profile, keys: tuple[bytes, bytes], direction: int) -> pylibsrtp.Session:
-    policy = pylibsrtp.Policy(key=b"".join(keys), ssrc_type=direction, srtp_profile=srtp.PROFILES[profile.name])
-    policy.allow_repeat_tx = True
+def _inbound(profile: Profile, keys: tuple[bytes, bytes]) -> pylibsrtp.Session:
+    policy = pylibsrtp.Policy(
+        key=b"".join(keys),
+        ssrc_type=pylibsrtp.Policy.SSRC_ANY_INBOUND,
+        srtp_profile=srtp.PROFILES[profile.name],
+    )
     policy.window_size = srtp.WINDOW
     return pylibsrtp.Session(policy)
 

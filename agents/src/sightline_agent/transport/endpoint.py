@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from sightline_agent.transport.fanout import Address
-from sightline_agent.transport.receiver import Association, News
+from sightline_agent.transport.receiver import Association, Heard
 from sightline_agent.transport.stun import BindingRequest, Signed, build_probe
 
 UFRAG_LENGTH = 8
@@ -118,16 +118,18 @@ class Endpoint:
             seen = self._seen[address] = max(seen, *self.association.times())
         return seen
 
-    @property
-    def last_check(self) -> float:
-        """When a check of the peer was last answered; before the first, when the endpoint was opened."""
-        if self.association is not None:
-            self._last_check = max(self._last_check, self.association.times()[0])
-        return self._last_check
+    def times(self) -> tuple[float, float]:
+        """When a check of the peer was last answered (before the first: when the endpoint was opened), and when RTCP
+        was last authentic of which the receiver said nothing (-inf: never)."""
+        if self.association is None:
+            return self._last_check, float("-inf")
+        checked, reported = self.association.times()
+        self._last_check = max(self._last_check, checked)
+        return self._last_check, reported
 
-    def news(self) -> News:
-        """What the receiver has heard of the peer, without a word to us."""
-        return self.association.news() if self.association is not None else News()
+    def heard(self) -> list[Heard]:
+        """What the peer reported since the last call, of which the receiver said nothing."""
+        return self.association.heard() if self.association is not None else []
 
     def forget(self, address: Address) -> None:
         """The address belongs to another session now."""

@@ -41,7 +41,7 @@ class Viewer:
 
 @dataclass(frozen=True, slots=True)
 class ViewerStats:
-    """What a sender report needs (RFC 3550 section 6.4.1), and the counters."""
+    """The counters, and what a sender report needs (RFC 3550 section 6.4.1)."""
 
     packets: int
     octets: int
@@ -50,6 +50,16 @@ class ViewerStats:
     dropped: int
     last_sent: float = 0.0
     """`time.monotonic()` when the packet with `last_timestamp` was sent; 0 before the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One moment on both clocks."""
+
+    now: float
+    """The monotonic clock that packets were sent by."""
+    ntp: int
+    """The wall clock (`rtcp.ntp_time`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +155,15 @@ class FanOut(Protocol):
 
     def resend(self, handle: int, sequence_numbers: list[int]) -> None:
         """Answer a NACK (RFC 4585) from the shared ring, by RTX (RFC 4588) where the peer has it."""
+        ...
+
+    def report(self, handle: int, moment: Moment, clock_rate: int = CLOCK_RATE, correction: int = 0) -> int | None:
+        """Send a viewer a sender report: what its stream's clock shows at that moment, which is the newest packet's
+        timestamp plus the time since, and `correction` ticks.
+
+        Bytes of payload that it was sent until now. None for unknown handles and before the first packet, when there
+        is nothing to tell.
+        """
         ...
 
     def stats(self, handle: int) -> ViewerStats | None:

@@ -21,13 +21,14 @@ import structlog
 
 from sightline_agent.media.frames import CLOCK_RATE, MAX_PAYLOAD, Chunk
 from sightline_agent.media.gop import GopCache
-from sightline_agent.transport.fanout import Address, Carried, FanOutTotals, Viewer, ViewerStats
+from sightline_agent.transport.fanout import Address, Carried, FanOutTotals, Moment, Viewer, ViewerStats
 from sightline_agent.transport.fanout_python import RESEND_BURST, RESEND_SHARE, DatagramSender, Sockets
 from sightline_agent.transport.pacing import Later, Pace, Ticker, on_loop
 from sightline_agent.transport.ring import MAX_BYTES, MAX_PACKETS
+from sightline_agent.transport.rtcp import CNAME
 from sightline_agent.transport.srtp import WINDOW, SrtpError
 
-INTERFACE = 8
+INTERFACE = 9
 """What this adapter expects of the extension; one built from other sources is not used."""
 SEGMENTS = 16
 """Packets per segmented datagram. A frame leaves back to back however it is cut, so this changes nothing for who
@@ -90,6 +91,10 @@ class _Extension(Protocol):
     def catch_up(self, links: list[Link], group: int | None, now: float) -> Report: ...
 
     def resend(self, handle: int, numbers: list[int], links: list[Link]) -> None: ...
+
+    def report(
+        self, handle: int, cname: str, moment: tuple[float, int], clock_rate: float, correction: int, links: list[Link]
+    ) -> int | None: ...
 
     def stats(self, handle: int) -> tuple[int, int, int, int, int, float] | None: ...
 
@@ -212,6 +217,11 @@ class NativeFanOut:
     def resend(self, handle: int, sequence_numbers: list[int]) -> None:
         """Send packets again: those since the viewer's last start that are still kept, within its budget."""
         self._extension.resend(handle, sequence_numbers, list(map(call, self._links)))
+
+    def report(self, handle: int, moment: Moment, clock_rate: int = CLOCK_RATE, correction: int = 0) -> int | None:
+        """Send a viewer a sender report."""
+        links = list(map(call, self._links))
+        return self._extension.report(handle, CNAME, (moment.now, moment.ntp), clock_rate, correction, links)
 
     def stats(self, handle: int) -> ViewerStats | None:
         """Counters of a viewer."""

@@ -23,9 +23,10 @@ import structlog
 
 from sightline_agent.media.frames import CLOCK_RATE, MAX_PAYLOAD, Chunk
 from sightline_agent.media.gop import GopCache
-from sightline_agent.transport.fanout import Address, Carried, FanOutTotals, Viewer, ViewerStats
+from sightline_agent.transport.fanout import Address, Carried, FanOutTotals, Moment, Viewer, ViewerStats
 from sightline_agent.transport.pacing import Later, Pace, Ticker, on_loop
 from sightline_agent.transport.ring import Kept, PacketRing
+from sightline_agent.transport.rtcp import CNAME, SenderReport, build_sender_report
 from sightline_agent.transport.srtp import RTP_HEADER_BYTES, WINDOW, PacketBuffer, protect
 from sightline_agent.transport.stream_python import Stream
 
@@ -395,6 +396,31 @@ class PythonFanOut:
         else:
             stream.next_sequence = number + 1
         return packet
+
+    # Reports
+
+    def report(self, handle: int, moment: Moment, clock_rate: int = CLOCK_RATE, correction: int = 0) -> int | None:
+        """Send a viewer a sender report."""
+        stream = self._streams.get(handle)
+        if stream is None or not stream.packets:
+            return None
+        report = SenderReport(
+            ssrc=stream.viewer.ssrc,
+            ntp=moment.ntp,
+            rtp_timestamp=stream.last_timestamp + _ticks(moment.now - stream.last_sent, clock_rate) + correction,
+            packets=stream.packets,
+            octets=stream.octets,
+            cname=CNAME,
+        )
+        packet = stream.context.protect_rtcp(build_sender_report(report))
+        try:
+            if packet is not None:
+                stream.sendto(memoryview(packet), stream.address)
+        except OSError:
+            packet = None
+        if packet is None:
+            self._dropped += 1
+        return stream.octets
 
     # Packets again
 

@@ -2,9 +2,9 @@
 
 The mux and its endpoints are the reference and decide everything. An endpoint whose peer has proved its address and is
 not about to change anything places its association here; from then on ICE checks from there are answered, and RTCP that
-only reports is noted, without a word to Python. Whoever wants to know asks (`Association.news`). All else comes back to
-the mux. A native thread reads the sockets (`port.rs`), so the event loop is woken only by what is left for it. Where
-the extension is not installed there is no receiver, and the mux does all of it.
+only reports is noted, without a word to Python. Whoever wants to know asks (`Association.times`, `heard`). All else
+comes back to the mux. A native thread reads the sockets (`port.rs`), so the event loop is woken only by what is left
+for it. Where the extension is not installed there is no receiver, and the mux does all of it.
 """
 
 import os
@@ -50,7 +50,7 @@ class _Extension(Protocol):
 
     def times(self, id_: int) -> tuple[float | None, float | None]: ...
 
-    def news(self, id_: int) -> tuple[float | None, float | None, list[_Noted]]: ...
+    def heard(self, id_: int) -> list[_Noted]: ...
 
     def listen(self, sockets: list[int]) -> int: ...
 
@@ -68,17 +68,6 @@ class Heard:
     report: ReceptionReport
     count: int
     at: float
-
-
-@dataclass(frozen=True, slots=True)
-class News:
-    """What was heard of a viewer. Times are the mux's clock; -inf: never."""
-
-    checked: float = float("-inf")
-    """When a check was answered."""
-    reported: float = float("-inf")
-    """When RTCP was authentic."""
-    heard: tuple[Heard, ...] = ()
 
 
 class Association:
@@ -106,20 +95,19 @@ class Association:
         self._extension.lift(self.id)
 
     def times(self) -> tuple[float, float]:
-        """When a check was answered and when RTCP was authentic; -inf: never."""
+        """When a check was answered and when RTCP was authentic, by the mux's clock; -inf: never."""
         checked, reported = self._extension.times(self.id)
         return _or_never(checked), _or_never(reported)
 
-    def news(self) -> News:
-        """What was heard; reports since the last call only."""
-        checked, reported, noted = self._extension.news(self.id)
+    def heard(self) -> list[Heard]:
+        """What was reported since the last call."""
         heard = []
-        for ssrc, count, lost, highest, jitter, last, delay, at in noted:
+        for ssrc, count, lost, highest, jitter, last, delay, at in self._extension.heard(self.id):
             new = count - self._counts.get(ssrc, 0)
             if new:
                 self._counts[ssrc] = count
                 heard.append(Heard(reception_report((ssrc, lost, highest, jitter, last, delay)), new, at))
-        return News(_or_never(checked), _or_never(reported), tuple(heard))
+        return heard
 
     def close(self) -> None:
         """Forget it, keys included."""

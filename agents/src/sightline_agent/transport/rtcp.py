@@ -18,6 +18,8 @@ _NACK = 1
 _PLI = 1
 _FIR = 4
 
+CNAME = "sightline"
+"""What ties the tracks of one viewer together (RFC 3550 section 6.5.1)."""
 MAX_LOST = 1024
 """Sequence numbers taken from one compound packet."""
 MAX_BLOCKS = 64

@@ -62,3 +62,10 @@ class SendContext:
         except (Error, KeyError, ValueError) as error:
             raise SrtpError(f"no SRTP context for {keys.profile}") from error
         self.handle = self._session._srtp[0]
+
+    def protect_rtcp(self, data: bytes) -> bytes | None:
+        """A report about one of the streams, encrypted; None where libsrtp refuses."""
+        try:
+            return self._session.protect_rtcp(data)
+        except Error:
+            return None
