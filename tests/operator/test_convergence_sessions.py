@@ -11,7 +11,7 @@ from sightline_model.session import SessionPhase
 from sightline_operator.sessions import answered
 from tests.operator.looks import phase_is
 from tests.operator.virtualtime import now, run, until
-from tests.operator.world import world
+from tests.operator.world import World, world
 
 
 def test_a_session_costs_three_writes() -> None:
@@ -37,6 +37,34 @@ def test_a_session_costs_three_writes() -> None:
             assert [verb for verb, _, _ in writes] == ["replace_status"] * 3 + ["delete"]
 
     run(main)
+
+
+def test_a_viewer_of_some_seconds_makes_nobody_look_at_the_camera() -> None:
+    async def main() -> None:
+        async with world() as here:
+            await here.start_camera()
+            await here.add_session("s-1")
+            await here.settled(20)
+            looks = looks_at_cameras(here)
+            here.agent().set_session("s-1", SessionPhase.STREAMING)
+            await here.settled(3)
+            here.agent().set_session("s-1", SessionPhase.ENDED, EndReason.HANGUP)
+            await here.settled(20)
+            assert looks_at_cameras(here) == looks
+            await here.add_session("s-2")
+            here.agent().set_session("s-2", SessionPhase.STREAMING)
+            await here.settled(6)
+            assert looks_at_cameras(here) > looks
+            assert (await here.camera())["status"]["viewers"] == 1
+
+    run(main)
+
+
+def looks_at_cameras(here: World) -> float:
+    registry = here.operator.metrics.registry
+    count = registry.get_sample_value("controller_runtime_reconcile_time_seconds_count", {"controller": "Camera"})
+    assert count is not None
+    return count
 
 
 def test_what_the_operator_writes_makes_it_look_at_nothing() -> None:

@@ -22,7 +22,7 @@ from sightline_operator import classes, clock, health, metrics
 from sightline_operator.clock import after
 from sightline_operator.core import KINDS
 from sightline_operator.facts import ClassFacts
-from sightline_operator.reaper import AT_A_TIME, CALMLY, Reaper
+from sightline_operator.reaper import AT_A_TIME, CALMLY, LATE_SECONDS, Reaper
 from sightline_operator.settings import OperatorSettings
 from sightline_operator.status import StatusWriter, plan
 from sightline_operator.sweep import WHOLE_EACH, Sweeper
@@ -67,14 +67,14 @@ def test_a_conflict_refreshes_the_cache() -> None:
         newer = await cluster.merge_patch(CAMERA, "default", "gate", {"metadata": {"labels": {"a": "b"}}})
         writer = StatusWriter(cluster, cache)
         with pytest.raises(ConflictError):
-            await writer.write(made, CameraStatus(viewers=1))
+            await writer.write(made, CameraStatus(viewers=1).to_wire())
         assert cache.get(CAMERA, "default", "gate") == newer
-        assert await writer.write(newer, CameraStatus(viewers=1))
+        assert await writer.write(newer, CameraStatus(viewers=1).to_wire())
         written = cache.get(CAMERA, "default", "gate")
         assert written
         assert written["status"]["viewers"] == 1
         await cluster.delete(CAMERA, "default", "gate")
-        assert not await writer.write(written, CameraStatus(viewers=2))
+        assert not await writer.write(written, CameraStatus(viewers=2).to_wire())
         assert cache.get(CAMERA, "default", "gate") is None
 
     run(main)
@@ -151,7 +151,7 @@ def test_the_reaper_deletes_once_however_late_the_watch_is() -> None:
 def test_a_deletion_that_takes_long_holds_no_other_one_up() -> None:
     async def main() -> None:
         recording = Recording(MemoryCluster(clock=now))
-        count = 15 * AT_A_TIME
+        count = 50 * AT_A_TIME
         uids = await _sessions(recording._inner, count)
         answer = asyncio.Event()
         under_way, most = 0, 0
@@ -169,9 +169,11 @@ def test_a_deletion_that_takes_long_holds_no_other_one_up() -> None:
         for number, uid in enumerate(uids):
             reaper.schedule(("default", f"s-{number}"), uid, now())
         async with running(reaper.run()):
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(LATE_SECONDS - 0.5)
             assert most == CALMLY
-            await until(lambda: reaper.deleted == count - 1, 60)
+            await asyncio.sleep(LATE_SECONDS)
+            assert most == CALMLY + 1
+            await until(lambda: reaper.deleted == count - 1, 120)
             assert most == AT_A_TIME
             answer.set()
             await until(lambda: reaper.deleted == count, 30)

@@ -5,6 +5,7 @@ more in, so they are parsed here once more, strictly: what we do not know we do 
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -108,6 +109,7 @@ def _parsed(model: type[T], spec: object) -> T | str:
         )
 
 
+@lru_cache(maxsize=256)
 def span(duration: str, default: float) -> float:
     """Seconds of a duration that the API server has validated; `default` should it be none all the same."""
     try:

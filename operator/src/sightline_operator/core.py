@@ -155,6 +155,7 @@ class Operator:
                 group.create_task(self._prober.run(), name="prober")
             group.create_task(self.queue.run(self._look, self._workers, max(1, self._workers // 8)), name="workers")
             group.create_task(self.reaper.run(), name="reaper")
+            group.create_task(self._routes.audiences.run(), name="audiences")
             group.create_task(self._notebook.run(), name="events")
             group.create_task(self._full_passes(), name="full passes")
 
@@ -349,7 +350,7 @@ class Operator:
         now = self._clock()
         stored = camerastatus.stored(facts.camera)
         due = plan(stored, status, self._written.get(place), now)
-        if due.write and await self._writer.write(facts.camera, status):
+        if due.write and await self._writer.write(facts.camera, status.to_wire()):
             self._written[place] = now
             self.metrics.status_writes.labels(CAMERA.kind).inc()
             note = notes.of(stored, status)
@@ -377,7 +378,8 @@ class Operator:
         status = classes.status_of(
             replace(facts, ports=self._lessor.text(facts), rollout=rollout, spares=spares), self._clock()
         )
-        if status != classes.stored(facts.camera_class) and await self._writer.write(facts.camera_class, status):
+        changed = status != classes.stored(facts.camera_class)
+        if changed and await self._writer.write(facts.camera_class, status.to_wire()):
             self.metrics.status_writes.labels(CAMERA_CLASS.kind).inc()
         return spares.look_again
 
@@ -420,8 +422,9 @@ class Operator:
         return problem
 
     async def _write_session(self, key: Key, session: Obj, status: StreamSessionStatus) -> None:
-        with self._routes.expecting(key, status.to_wire()):
-            written = await self._writer.write(session, status)
+        wire = status.to_wire()
+        with self._routes.expecting(key, wire):
+            written = await self._writer.write(session, wire)
         if written:
             self.metrics.status_writes.labels(STREAM_SESSION.kind).inc()
             self.metrics.session(status, self._clock())

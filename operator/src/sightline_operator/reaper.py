@@ -18,8 +18,10 @@ from sightline_operator.clock import Clock, after, seconds_until
 log = logging.getLogger(__name__)
 
 CALMLY, AT_A_TIME = 2, 16
-"""So many deletions under way while they are made in time; one more for each second that the next one is late; and so
-many at most."""
+"""So many deletions under way while they are made in time, and so many at most."""
+LATE_SECONDS = 5.0
+"""One more for each time so long that the next one is late: an API server without a core to spare makes all of them
+late, and sixteen at once would be most of what it works on."""
 TRY_AGAIN_SECONDS = 5.0
 
 SessionKey = tuple[str, str]
@@ -84,7 +86,7 @@ class Reaper:
         """Seconds until the next one may go; None for as long as nothing changes."""
         if not self._heap or self._under_way >= AT_A_TIME:
             return None
-        late = max(0, self._under_way + 1 - CALMLY)
+        late = LATE_SECONDS * max(0, self._under_way + 1 - CALMLY)
         return seconds_until(after(self._heap[0][0], late), self._clock())
 
     def _tidy(self) -> None:

@@ -14,8 +14,9 @@ from sightline_model import names
 from sightline_model.agent import CameraIdentity, spare_identity
 from sightline_model.reasons import AgentReason, ConditionStatus, ConditionType
 from sightline_model.session import SessionPhase
-from sightline_operator import budgets, network, nodes, pods, sparepods
+from sightline_operator import budgets, camerastatus, network, nodes, pods, sparepods
 from sightline_operator.agents import AgentLinks, AgentTarget
+from sightline_operator.audiences import Audiences
 from sightline_operator.clock import Clock
 from sightline_operator.facts import resolve_class
 from sightline_operator.heard import News
@@ -26,8 +27,6 @@ CLASS_DELAY_SECONDS = 1.0
 """A class's count of cameras is written once for a burst of changes."""
 BUDGET_DELAY_SECONDS = 1.0
 """Likewise the look at a namespace's budget."""
-VIEWERS_DELAY_SECONDS = 5.0
-"""Likewise the look at a camera when viewers come and go."""
 REVOKED_KEPT = 4096
 """Deleted sessions that are remembered until their agents have heard of it; the oldest is dropped."""
 
@@ -45,6 +44,7 @@ class Routes:
         """By node: a start would look through all pods for each of a thousand nodes."""
         self._revoked: dict[tuple[str, str], tuple[str, datetime]] = {}
         self._expected: dict[Key, Obj] = {}
+        self.audiences = Audiences(self._more_or_fewer, lambda camera: queue.add(Key(CAMERA, *camera)))
         self._by_kind: dict[Kind, Callable[[Key, Obj | None, Obj | None], None]] = {
             CAMERA: self._camera,
             CAMERA_CLASS: self._class,
@@ -71,9 +71,10 @@ class Routes:
             self._queue.add(Key(CAMERA, camera.namespace, camera.name))
         elif news.viewers:
             # An agent that has a successor goes as soon as its last viewer has moved.
-            agents = self._cache.list(POD, camera.namespace, {names.CAMERA_LABEL: camera.name})
-            delay = VIEWERS_DELAY_SECONDS if len(agents) == 1 else 0.0
-            self._queue.add_after(Key(CAMERA, camera.namespace, camera.name), delay)
+            if len(self._agents((camera.namespace, camera.name))) == 1:
+                self.audiences.changed((camera.namespace, camera.name))
+            else:
+                self._queue.add(Key(CAMERA, camera.namespace, camera.name))
         told = set(news.sessions)
         if news.all_sessions:
             told |= self._sessions.get((camera.namespace, camera.name), set())
@@ -133,6 +134,15 @@ class Routes:
             item.get("status") for item in self._conditions(camera) if item.get("type") == ConditionType.AGENT_READY
         )
         return ConditionStatus.TRUE in said
+
+    def _agents(self, camera: tuple[str, str]) -> list[Obj]:
+        return self._cache.list(POD, camera[0], {names.CAMERA_LABEL: camera[1]})
+
+    def _more_or_fewer(self, camera: tuple[str, str]) -> bool:
+        """Whether another number of viewers watches than the camera's status says."""
+        links = (self._links.state(camera[0], pods.name_of(pod)) for pod in self._agents(camera))
+        written = ((self._cache.get(CAMERA, *camera) or {}).get("status") or {}).get("viewers", 0)
+        return bool(written != sum(map(camerastatus.viewers_of, links)))
 
     def _conditions(self, camera: tuple[str, str]) -> list[Obj]:
         found = self._cache.get(CAMERA, *camera)

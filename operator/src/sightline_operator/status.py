@@ -12,7 +12,6 @@ from sightline_kube.cache import Cache
 from sightline_kube.cluster import Cluster, EventType, Obj
 from sightline_kube.errors import ConflictError, NotFoundError
 from sightline_kube.kinds import kind_of
-from sightline_model.base import Model
 from sightline_model.camera import CameraStatus
 from sightline_model.conditions import find
 from sightline_model.reasons import ConditionStatus, ConditionType
@@ -51,13 +50,14 @@ class StatusWriter:
         self._cluster = cluster
         self._cache = cache
 
-    async def write(self, obj: Obj, status: Model) -> bool:
-        """Replace the object's status; False if the object is gone. ConflictError after the cache was refreshed."""
+    async def write(self, obj: Obj, status: Obj) -> bool:
+        """Replace the object's status by this one, as it is on the wire; False if the object is gone. ConflictError
+        after the cache was refreshed."""
         kind = kind_of(obj)
         metadata = obj["metadata"]
         namespace, name = metadata.get("namespace"), str(metadata["name"])
         try:
-            written = await self._cluster.replace_status({**obj, "status": status.to_wire()})
+            written = await self._cluster.replace_status({**obj, "status": status})
         except NotFoundError:
             self._cache.observe(kind, EventType.DELETED, obj)
             return False
