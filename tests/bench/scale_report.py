@@ -97,6 +97,20 @@ def _series(recorded: Figures) -> Iterator[str]:
     for series in recorded["sessions"]:
         if series.get("sessions"):
             yield _session_row(series)
+    yield from _costs([series for series in recorded["sessions"] if series.get("sessions") and "cpu" in series])
+
+
+def _costs(measured: list[Figures]) -> Iterator[str]:
+    """Who has taken the CPU."""
+    if not measured:
+        return
+    names = list(measured[0]["cpu"])
+    yield "\n## CPU, ms per session\n"
+    yield f"| created/s | {' | '.join(names)} | all |"
+    yield "|---" * (len(names) + 2) + "|"
+    for series in measured:
+        shares = [1000 * series["cpu"][name] / series["sessions"] for name in names]
+        yield f"| {series['rate']} | {' | '.join(f'{share:.1f}' for share in (*shares, sum(shares)))} |"
 
 
 def _settled(settle: Figures, cameras: int) -> Iterator[str]:

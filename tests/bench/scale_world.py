@@ -208,14 +208,19 @@ class OperatorProcess:
     def usage(self) -> Usage:
         """Of the process."""
         assert self._process is not None
-        folder = Path(f"/proc/{self._process.pid}")
-        fields = (folder / "stat").read_text().rpartition(")")[2].split()
-        status = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines() if ":" in line)
+        lines = Path(f"/proc/{self._process.pid}/status").read_text().splitlines()
+        status = dict(line.split(":", 1) for line in lines if ":" in line)
         return Usage(
-            (int(fields[11]) + int(fields[12])) / _TICKS,
+            _cpu_seconds(self._process.pid),
             int(status["VmRSS"].split()[0]) / 1024,
             int(status["VmHWM"].split()[0]) / 1024,
         )
+
+
+def spent(plane: ControlPlane) -> dict[str, float]:
+    """Seconds of CPU that each part of the control plane has taken so far."""
+    records = sorted((plane.directory / "run").glob("*.json"))
+    return {record.stem: _cpu_seconds(json.loads(record.read_text())["pid"]) for record in records}
 
 
 def writes(plane: ControlPlane) -> Counter[str]:
@@ -237,6 +242,11 @@ async def until(condition: Callable[[], Awaitable[bool]], seconds: float, what: 
                 await asyncio.sleep(pause)
     except TimeoutError:
         raise TimeoutError(f"not within {seconds:.0f} s: {what}") from None
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 def _figures(page: str) -> dict[str, float]:

@@ -125,6 +125,7 @@ SERIES = {
     "largest_bytes": 1200,
     "writes": {"streamsessions": 1000},
     "spent_seconds": 8.0,
+    "cpu": {"operator": 8.0, "etcd": 1.5},
     "watch": {"watches": 1},
 }
 
@@ -159,6 +160,7 @@ def test_the_page_of_a_run_without_failures() -> None:
     assert " s of CPU and 1.0 passes for each camera" in page
     assert "| session's status p99 at 50/s, ms | under 60 | 30 | yes |" in page
     assert "| 50 | 1000 | 0 | 10 / 20 / 30 / 40 | 10 / 30 | 10 / 30 | 10 / 30 | 8.0 | 1000 streamsessions | 1 |" in page
+    assert "| created/s | operator | etcd | all |\n|---|---|---|---|\n| 50 | 8.0 | 1.5 | 9.5 |" in page
 
 
 def test_the_page_tells_of_stages_that_failed_beside_what_they_measured() -> None:
