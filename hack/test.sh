@@ -45,7 +45,7 @@ bring_promtool() {
 
 run_pytest() { .venv/bin/python -m pytest -q "$@"; }
 
-# Whole clusters and browsers on a busy machine: a few tests that failed are run once more, by themselves. Those that
+# Whole clusters, browsers and processes on a busy machine: a few tests that failed are run once more, by themselves. Those that
 # pass then are named at the end, to be mended. More than a few are no chance.
 few=3
 run_stage() {
@@ -65,7 +65,7 @@ make setup web fanout
 took "set-up"
 make check PROFILE=full
 took "make check"
-run_pytest -n 2 --dist worksteal -m "stacks or thorough"
+run_stage -n 2 --dist worksteal -m "stacks or thorough"
 took "protocol stacks against one another, fuzzing, long random stories"
 if command -v cargo >/dev/null; then
     (cd agents/fanout && CARGO_TARGET_DIR="$target" cargo test -q --locked)

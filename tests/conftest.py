@@ -1,4 +1,7 @@
-"""What holds for every test: chance is the same at every run, and Hypothesis never judges how long something took."""
+"""What holds for every test: chance is the same at every run, and Hypothesis never judges how long something took.
+
+`--hypothesis-profile=search` looks elsewhere at every run: for who hunts, not for who has to pass.
+"""
 
 import gc
 import random
@@ -6,8 +9,9 @@ import random
 import pytest
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("full", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("full", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 settings.register_profile("check", settings.get_profile("full"), max_examples=25)
+settings.register_profile("search", settings.get_profile("full"), derandomize=False, max_examples=1000, print_blob=True)
 settings.load_profile("full")
 
 

@@ -46,13 +46,15 @@ class Play:
         self._clip = encode_clip(RATE)
         self._stage, self._sound = stage, sound
         self._loop = asyncio.get_running_loop()
-        self._began = self._loop.time()
+        self._began = self._last = self._loop.time()
         self._pictures = self._sounds = 0
         self._handle = self._loop.call_soon(self._tick)
 
     def _tick(self) -> None:
         now = self._loop.time()
-        elapsed = now - self._began
+        # Where the process stood still, so did the camera: all that at once would not fit into the client's socket.
+        self._began += max(now - self._last - 0.1, 0.0)
+        self._last, elapsed = now, now - self._began
         while self._pictures < elapsed * RATE:
             turn, at = divmod(self._pictures, len(self._clip))
             picture = self._clip[at]
@@ -162,7 +164,8 @@ async def test_sound_and_pictures_are_in_step(reports: Reports) -> None:
         shown = signed(picture - pictures.timestamp_offset) / CLOCK_RATE - picture_at
         played = signed(heard - sounds.timestamp_offset) / OPUS_RATE - sound_at
         # Both tracks begin at 0 of their clocks, so one moment of the sender is the same moment of both.
-        assert played - shown == pytest.approx(0.0, abs=0.05)
+        # As near as the CPU was not taken away in the middle of a tick; by arrival they would be LATE apart.
+        assert played - shown == pytest.approx(0.0, abs=LATE / 3)
 
 
 async def test_sound_lets_the_pictures_begin() -> None:

@@ -26,7 +26,7 @@ async def sessions(world: World) -> list[Obj]:
 
 async def arrived(world: World, count: int = 1) -> None:
     """Wait until so many viewers are parked."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while len(await sessions(world)) < count:
             await asyncio.sleep(0)
 

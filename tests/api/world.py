@@ -206,7 +206,7 @@ def settings(**more: Any) -> Settings:
             {"token": STRANGER, "user": "stranger"},
         ],
         "agent_timeout_margin": 0.2,
-        "agent_connect_timeout": 1.0,
+        "agent_connect_timeout": 10.0,
     }
     return Settings(**{**base, **more})
 

@@ -43,9 +43,9 @@ def _adoptions(state: Path) -> int:
 async def _agents(dev: Dev, count: int) -> list[int]:
     """Wait until so many agents run."""
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while len(dev.agents()) != count:
+        while len(found := dev.agents()) != count:
             await asyncio.sleep(0.1)
-    return dev.agents()
+    return found
 
 
 async def _adopted_again(state: Path) -> None:

@@ -51,7 +51,7 @@ async def standalone(source: str = PATTERN, *arguments: str) -> AsyncIterator[St
         draining = asyncio.create_task(process.stdout.read())
         yield Standalone(process, _port(started["control"]), _port(started["media"]))
         process.terminate()
-        assert await asyncio.wait_for(process.wait(), 30) == 0
+        assert await asyncio.wait_for(process.wait(), 60) == 0
         await draining
     finally:
         if process.returncode is None:

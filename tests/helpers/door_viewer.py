@@ -49,7 +49,7 @@ async def visit(dev: Dev, name: str) -> tuple[float, float]:
         text = await _answer(dev, name, connection.localDescription.sdp)
         answered = loop.time()
         await connection.setRemoteDescription(RTCSessionDescription(text, "answer"))
-        seen = await asyncio.wait_for(first, 30)
+        seen = await asyncio.wait_for(first, 60)
     finally:
         await connection.close()
         await asyncio.gather(*readers)

@@ -23,7 +23,7 @@ from sightline_model.reasons import EndReason
 
 WIDTH, HEIGHT, RATE, GOP = 320, 240, 30, 10
 FORMAT = MediaFormat(VideoFormat("H264", "42e01f", WIDTH, HEIGHT))
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 def packetize(access_unit: bytes, limit: int = 1000) -> list[bytes]:

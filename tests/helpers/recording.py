@@ -15,6 +15,7 @@ import pytest
 from sightline_agent.media.frames import AudioFormat, Chunk, MediaFormat, VideoFormat
 from sightline_agent.media.h264 import reassemble
 from sightline_agent.sources.base import Source, SourceError
+from sightline_agent.sources.worker import Emitter
 
 WIDTH, HEIGHT, FPS = 64, 48, 60
 
@@ -101,6 +102,23 @@ def decode(chunks: list[Chunk]) -> list[tuple[int, int]]:
     parsed = [*decoder.parse(bytes(packet)), *decoder.parse(None)]
     frames = [frame for one in [*parsed, None] for frame in decoder.decode(one)]
     return [(frame.width, frame.height) for frame in frames]
+
+
+class Waited:
+    """A clock that runs while a source's thread waits, and in no time: nothing is ever late, on whatever machine."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        wait = Emitter.wait
+
+        def pass_(emitter: Emitter, seconds: float) -> None:
+            self.now += max(seconds, 0.0)
+            wait(emitter, 0.0)
+
+        monkeypatch.setattr(Emitter, "wait", pass_)
+
+    def __call__(self) -> float:
+        return self.now
 
 
 def pictures(frames: int) -> list[av.VideoFrame]:

@@ -29,7 +29,8 @@ from sightline_kube.real import RealCluster, RealSettings
 from tests.helpers.kube_objects import camera
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
-QUICK = RealSettings(request_seconds=0.05, inactivity_seconds=0.05, page_size=2)
+QUICK = RealSettings(request_seconds=0.05)
+SMALL_PAGES = RealSettings(page_size=2)
 
 
 class Script:
@@ -179,7 +180,7 @@ async def test_requests_are_what_kubernetes_expects(script: Script) -> None:
         ("PATCH", f"{path}/front", applying, "application/apply-patch+yaml"),
         ("PUT", f"{path}/front", strict, "application/json"),
         ("PATCH", f"{path}/front", strict, "application/merge-patch+json"),
-        ("PUT", f"{path}/front/status", {}, "application/json"),
+        ("PUT", f"{path}/front/status", {"fieldValidation": "Ignore"}, "application/json"),
         ("DELETE", f"{path}/front", {}, "application/json"),
         ("GET", f"{path}/front", {}, "application/json"),
     ]
@@ -238,8 +239,8 @@ async def test_what_is_no_answer_is_unavailability(script: Script, answer: Answe
             await cluster.get(CAMERA, "default", "front")
 
 
-async def test_nobody_there_is_unavailability(script: Script, unused_tcp_port: int) -> None:
-    script.url = f"http://127.0.0.1:{unused_tcp_port}"
+async def test_nobody_there_is_unavailability(script: Script) -> None:
+    script.url = "http://127.0.0.1:1"
     async with connected(script) as cluster:
         with pytest.raises(UnavailableError, match="get cameras"):
             await cluster.get(CAMERA, "default", "front")
@@ -256,7 +257,7 @@ async def test_a_closed_cluster_is_unavailable(script: Script) -> None:
 
 
 async def test_a_list_begins_again_when_the_server_forgot_it(script: Script) -> None:
-    async with connected(script, QUICK) as cluster:
+    async with connected(script, SMALL_PAGES) as cluster:
         script.answers = [
             says({"metadata": {"resourceVersion": "5", "continue": "next"}, "items": [at(1)]}),
             says(status(410, "Expired"), 410),
@@ -279,7 +280,7 @@ async def test_what_is_listed_is_slimmed_page_by_page(script: Script) -> None:
         pages.append(len(script.asked))
         return {"kind": obj["kind"], "metadata": {"name": obj["metadata"]["name"]}}
 
-    async with connected(script, replace(QUICK, listed=slimmed)) as cluster:
+    async with connected(script, replace(SMALL_PAGES, listed=slimmed)) as cluster:
         script.answers = [
             says({"metadata": {"resourceVersion": "5", "continue": "next"}, "items": [at(1), at(2)]}),
             says({"metadata": {"resourceVersion": "5"}, "items": [at(3)]}),
@@ -342,7 +343,7 @@ async def test_a_bookmark_that_is_too_old_is_forgotten(script: Script) -> None:
 
 
 async def test_a_silent_watch_ends(script: Script) -> None:
-    async with connected(script, QUICK) as cluster:
+    async with connected(script, RealSettings(inactivity_seconds=1.0)) as cluster:
         script.answers = [streams(added(5), end=False)]
         assert await versions(cluster, 1) == [5]
 

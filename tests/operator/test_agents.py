@@ -125,7 +125,7 @@ async def linked() -> AsyncIterator[tuple[Server, Links]]:
 
 
 async def until(condition: Callable[[], bool], tick: Callable[[], Awaitable[None]] | None = None) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():
             await (tick() if tick else asyncio.sleep(0.01))
 

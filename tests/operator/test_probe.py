@@ -19,7 +19,7 @@ async def mux() -> AsyncIterator[UdpMux]:
 
 async def test_an_agent_answers(mux: UdpMux) -> None:
     assert await answers("127.0.0.1", mux.port)
-    assert mux.counters == {MuxCount.PING: 1}
+    assert set(mux.counters) == {MuxCount.PING}
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "no address"])
@@ -27,7 +27,6 @@ async def test_nobody_answers(mux: UdpMux, address: str) -> None:
     port = mux.port
     mux.close()
     assert not await answers(address, port, attempts=2, seconds=0.02)
-    await mux.start()
 
 
 async def test_results_are_told_and_forgotten(mux: UdpMux) -> None:

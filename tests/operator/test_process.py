@@ -74,7 +74,7 @@ async def test_a_signal_ends_it_in_order(settings: OperatorSettings, monkeypatch
         told.append("kopf was asked to stop")
 
     monkeypatch.setattr(handlers, "watch", watch)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await made(settings).run()
     assert told == ["kopf was asked to stop"]
 
@@ -108,7 +108,7 @@ async def test_on_standby_it_knows_everything_and_does_nothing(
     metrics = Metrics()
     standby = process.Process(several, cluster, process.cache_for(several), [SIGNER], metrics)
     task = asyncio.create_task(standby.run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not standby._ready() or standby._elector is None or standby._elector._sight is None:
             await asyncio.sleep(0.01)
         assert standby._cache.get(CAMERA, "site", "gate")
@@ -147,7 +147,7 @@ async def test_who_takes_over_knows_what_the_one_before_did_last(
     made = await described(cluster)
     heir = process.Process(several, cluster, process.cache_for(several), [SIGNER], Metrics())
     task = asyncio.create_task(heir.run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not heir._ready():
             await asyncio.sleep(0.01)
         await watching.wait()
@@ -198,7 +198,7 @@ async def test_without_the_lease_it_ends_with_an_error(
         await stopping.wait()
 
     monkeypatch.setattr(handlers, "watch", watch)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         with pytest.raises(TaskEndedError, match="election has ended") as caught:
             await process.Process(several, cluster, process.cache_for(several), [SIGNER], Metrics()).run()
     assert isinstance(caught.value.__cause__, LeaseLostError)

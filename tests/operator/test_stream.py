@@ -79,7 +79,7 @@ def heard_of(reads: list[bytes], pause: float = 0.0) -> list[ServerEvent]:
     events: list[ServerEvent] = []
 
     async def main() -> None:
-        stream = _Stream(asyncio.get_running_loop(), events.append, Patience(5.0, 5.0, Share()))
+        stream = _Stream(asyncio.get_running_loop(), events.append, Patience(5.0, 5.0, Share(lambda: 0.0)))
         for read in reads:
             await asyncio.sleep(pause)
             stream.data_received(read)

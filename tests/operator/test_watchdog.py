@@ -16,7 +16,7 @@ def stuck_here():
     time.sleep(60)
 
 async def main():
-    dog = Watchdog(blocked=0.5)
+    dog = Watchdog(blocked=1.0)
     asyncio.get_running_loop().create_task(dog.run())
     with watching(dog):
         await asyncio.sleep(0.1)

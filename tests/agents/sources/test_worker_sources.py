@@ -1,7 +1,6 @@
 """Sources that run in a thread: the test pattern and clips, made and read with FFmpeg's libraries."""
 
 import asyncio
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from sightline_model.camera import TestPatternSource as TestPatternSpec
 from sightline_model.reasons import SourceReason
 from tests.helpers.coded import B_FRAMES, H265
 from tests.helpers.http_server import Reply, serve
-from tests.helpers.recording import Recorder, clip, decode, failing, record, thread_ends
+from tests.helpers.recording import Recorder, Waited, clip, decode, failing, record, thread_ends
 
 pytestmark = pytest.mark.stacks
 
@@ -50,11 +49,11 @@ async def test_the_test_pattern_can_be_decoded() -> None:
     assert decode(chunks) == [(320, 240)] * len(chunks)
 
 
-async def test_the_test_pattern_goes_on_after_half_a_day() -> None:
+async def test_the_test_pattern_goes_on_after_half_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
     """When timestamps of 32 bits begin anew, after 13 hours, 15 minutes and 22 seconds."""
-    later = 0.0
-    source = TestPattern(TestPatternSpec(width=64, height=64, fps=60), clock=lambda: time.monotonic() + later)
-    recorder = Recorder(20, enough_sounds=20)
+    later, waited = 0.0, Waited(monkeypatch)
+    source = TestPattern(TestPatternSpec(width=64, height=64, fps=60), clock=lambda: waited() + later)
+    recorder = Recorder(60, enough_sounds=60)  # the thread is some twenty of each ahead
 
     def on_chunk(number: int) -> None:
         nonlocal later
@@ -138,7 +137,7 @@ async def test_threads_end_when_they_are_cancelled(tmp_path: Path) -> None:
 
 async def test_the_thread_of_a_clip_that_hangs_ends_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """FFmpeg cannot be told to stop, but it has its own limits."""
-    monkeypatch.setattr("sightline_agent.sources.file._OPEN_SECONDS", 0.2)
+    monkeypatch.setattr("sightline_agent.sources.file._OPEN_SECONDS", 2.0)
     async with serve(lambda asked: Reply(hangs=True)) as server:
         running = asyncio.create_task(ClipFile(FileSource(url=server.url("/clip.mp4"))).run(Recorder(1)))
         await server.came.wait()
