@@ -17,6 +17,11 @@ MEMBERS := model kube operator agents api cli
 PYPROJECTS := pyproject.toml $(MEMBERS:%=%/pyproject.toml)
 WEB_SOURCES := $(shell find web -type f -not -path 'web/node_modules/*' -not -path 'web/dist/*' 2>/dev/null)
 
+# Where pip may not write beside Python it puts uv into the user's own folder, which is not on every PATH.
+ifeq ($(shell command -v uv),)
+export PATH := $(PATH):$(shell python3 -m site --user-base 2>/dev/null)/bin
+endif
+
 say = @printf '\033[1m==> %s\033[0m\n' "$(1)"
 
 ##@ Everyday
@@ -130,6 +135,8 @@ uv:
 web: web/dist/index.html ## Build the page
 
 web/node_modules/.package-lock.json: web/package.json web/package-lock.json
+	@command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' || { \
+		echo "==> the web page needs Node.js 20 or later, with npm (nodejs.org, or your distribution)" >&2; exit 1; }
 	$(call say,packages of the web page)
 	@cd web && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@

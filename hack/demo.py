@@ -177,7 +177,7 @@ def _token(target: Target) -> str:
 def _show(target: Target, token: str) -> None:
     service = f"svc/{_api_service(target)}"
     if target.kubeconfig:
-        print(f"\nexport KUBECONFIG={target.kubeconfig}")
+        print(f"\n{toolchain.exports(target.kubeconfig)}")
     print(target.kubectl("get", "cameras.sightline.dev", "--all-namespaces"))
     if target.reachable:
         where = "jsonpath={.spec.clusterIP}:{.spec.ports[0].port}"

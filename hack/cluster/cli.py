@@ -36,7 +36,7 @@ def _up(options: argparse.Namespace) -> None:
         _up_control_plane(options)
         return
     plane = node.start(options.api_port)
-    print(f"export KUBECONFIG={plane.kubeconfig}")
+    print(toolchain.exports(plane.kubeconfig))
 
 
 def _build(_options: argparse.Namespace) -> None:
@@ -47,7 +47,7 @@ def _status(_options: argparse.Namespace) -> None:
     plane = node.running(node_dir())
     if plane is None or not plane.is_ready():
         raise ClusterError("the local node is not running")
-    print(f"export KUBECONFIG={plane.kubeconfig}")
+    print(toolchain.exports(plane.kubeconfig))
 
 
 def _down(options: argparse.Namespace) -> None:
@@ -77,7 +77,7 @@ def _up_control_plane(options: argparse.Namespace) -> None:
     supervisor = Supervisor(directory)
     if not options.attached:
         plane = testserver.start(wanted, supervisor)
-        print(f"export KUBECONFIG={plane.kubeconfig}")
+        print(toolchain.exports(plane.kubeconfig))
         return
     signal.signal(signal.SIGTERM, _interrupt)
     try:

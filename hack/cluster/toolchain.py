@@ -68,6 +68,14 @@ def helm() -> Path:
     return _installed("helm", HELM)
 
 
+def exports(kubeconfig: Path) -> str:
+    """Lines for a shell that is to use the cluster: its kubeconfig, and what was built here and the machine lacks."""
+    lines = [f"export KUBECONFIG={kubeconfig}"]
+    if any((tools_dir() / name).exists() and shutil.which(name) is None for name in ("kubectl", "helm")):
+        lines.append(f"export PATH=$PATH:{tools_dir()}")
+    return "\n".join(lines)
+
+
 def kwok() -> Path:
     """KWOK, which plays the nodes and kubelets of `make bench-scale`."""
     return _installed("kwok", KWOK)

@@ -366,7 +366,10 @@ async def test_a_summary_says_what_a_wall_of_cameras_needs(world: World) -> None
         live=True,
         viewers=3,
         source={"videoCodec": "H264", "width": 1920, "height": 1080, "fps": 30},
-        conditions=[condition("Ready", "True", "Ready"), condition("SourceReady", "True", "Streaming", "it sends")],
+        conditions=[
+            condition("Ready", "True", "Ready", "It can be watched."),
+            condition("SourceReady", "True", "Streaming", "it sends"),
+        ],
     )
     await world.add(camera("new"))
     first, second = (await world.call("GET", "/v1/cameras")).json()["items"]
@@ -378,6 +381,7 @@ async def test_a_summary_says_what_a_wall_of_cameras_needs(world: World) -> None
         "labels": {},
         "phase": "Streaming",
         "ready": True,
+        "message": "",
         "live": True,
         "viewers": 3,
         "source": {
@@ -397,6 +401,13 @@ async def test_a_summary_says_what_a_wall_of_cameras_needs(world: World) -> None
         False,
         "Pending",
     )
+
+
+async def test_a_summary_says_why_a_camera_is_not_ready(world: World) -> None:
+    refused = condition("Ready", "False", "NotAccepted", "Change rtsp://root:hunter2@camera.lan/stream.")
+    await world.add_running(camera(), phase="Refused", conditions=[refused])
+    (item,) = (await world.call("GET", "/v1/cameras")).json()["items"]
+    assert (item["ready"], item["message"]) == (False, "Change rtsp://camera.lan/stream.")
 
 
 async def test_reading_asks_kubernetes_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

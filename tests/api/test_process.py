@@ -16,7 +16,7 @@ import structlog
 import sightline_api.__main__ as process
 from sightline_api import connections
 from sightline_api.metrics import Metrics
-from sightline_api.settings import Settings
+from sightline_api.settings import Settings, variables
 from sightline_kube.cache import Cache, Feed
 from sightline_kube.kinds import CAMERA, STREAM_SESSION
 from sightline_kube.memory import MemoryCluster
@@ -180,7 +180,7 @@ async def test_a_connection_without_a_request_does_not_last(monkeypatch: pytest.
     async with served(started, MemoryCluster()) as (url, http):
         reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
         writer.write(sent)
-        answer = await asyncio.wait_for(reader.read(), 4)
+        answer = await asyncio.wait_for(reader.read(), 8)
         assert answer.count(b"HTTP/1.1 ") == (b"\r\n\r\n" in sent)
         assert not http.server_state.connections
         writer.close()
@@ -205,7 +205,7 @@ class Visitor:
     async def ask(self) -> str:
         """A whole request; the answer's head."""
         self.send(HEALTHZ)
-        async with asyncio.timeout(4):
+        async with asyncio.timeout(8):
             head = (await self._reader.readuntil(b"\r\n\r\n")).decode().lower()
             await self._reader.readexactly(len(b'{"status":"ok"}'))
         return head
@@ -215,7 +215,7 @@ class Visitor:
 
     async def end(self) -> bytes:
         """What comes until the server ends the connection."""
-        async with asyncio.timeout(4):
+        async with asyncio.timeout(8):
             return await self._reader.read()
 
 
@@ -265,7 +265,7 @@ async def test_who_does_not_read_is_not_waited_for(monkeypatch: pytest.MonkeyPat
             client.setblocking(False)
             await loop.sock_connect(client, ("127.0.0.1", int(url.rpartition(":")[2])))
             await loop.sock_sendall(client, large * 60)  # 10 MB: more than the system keeps for both ends
-            async with asyncio.timeout(8):
+            async with asyncio.timeout(25):
                 while http.server_state.total_requests == 0:
                     await asyncio.sleep(0)
                 while http.server_state.connections or http.server_state.tasks:
@@ -399,11 +399,23 @@ async def test_it_ends_when_the_watch_does(monkeypatch: pytest.MonkeyPatch, key_
     assert "a bug" in repr(told["exc_info"])
 
 
+@pytest.mark.parametrize(("option", "words"), [("--help", "SIGHTLINE_API_PORT\n"), ("--version", "0.")])
+def test_words_are_to_be_had_without_a_cluster(capsys: pytest.CaptureFixture[str], option: str, words: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        process.main([option])
+    assert (ended.value.code, words in capsys.readouterr().out) == (0, True)
+
+
+def test_every_setting_is_described() -> None:
+    described = variables()
+    assert all(f"SIGHTLINE_API_{name.upper()}\n      " in described for name in Settings.model_fields)
+
+
 def test_settings_that_are_not_valid_are_told_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIGHTLINE_API_STATIC_USERS", '[{"token": "hunter2-hunter2", "user": "dev"}]')
     monkeypatch.setenv("SIGHTLINE_API_PORT", "many")
     with pytest.raises(SystemExit) as ended:
-        process.main()
+        process.main([])
     assert "port: " in str(ended.value)
     assert "hunter2" not in str(ended.value)
 
@@ -419,14 +431,14 @@ def test_a_file_of_settings_that_cannot_be_read_is_not_passed_over(
     monkeypatch.setenv("SIGHTLINE_API_CONFIG_FILE", str(file))
     monkeypatch.setattr(process, "configure_logging", lambda _: None)
     with pytest.raises(SystemExit, match=r"settings are not valid\n.*api\.json") as ended:
-        process.main()
+        process.main([])
     assert "hunter2" not in str(ended.value)
 
 
 def test_a_variable_that_is_no_json_is_told_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIGHTLINE_API_OIDC", "[{hunter2")
     with pytest.raises(SystemExit, match=r"settings are not valid\n.*oidc") as ended:
-        process.main()
+        process.main([])
     assert "hunter2" not in str(ended.value)
 
 
@@ -434,4 +446,4 @@ def test_a_missing_key_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     monkeypatch.setenv("SIGHTLINE_API_SIGNING_KEY_FILE", str(tmp_path / "absent.pem"))
     monkeypatch.setattr(process, "configure_logging", lambda _: None)
     with pytest.raises(SystemExit, match="signing key"):
-        process.main()
+        process.main([])

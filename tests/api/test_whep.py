@@ -237,7 +237,7 @@ async def test_viewers_of_an_agent_that_hangs_leave_connections_to_others(monkey
         await world.add(camera("back"), agent={"address": other.address, "port": other.port})
         world.agent.reply = hangs
         waiting = [asyncio.create_task(watch(world)) for _ in range(4)]
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(8):
             while len(world.agent.calls) < 2:
                 await asyncio.sleep(0)
             back: dict[str, Any] = {
@@ -277,6 +277,18 @@ async def test_who_still_waits_when_the_front_door_closes_leaves_no_session(worl
     await asyncio.gather(offer, return_exceptions=True)
 
 
+async def test_what_the_agent_says_is_read_as_a_sentence(world: World) -> None:
+    await world.add_running()
+    said = {
+        "the camera refuses the password": "The camera refuses the password.",
+        "camera.lan:554 is away.": "camera.lan:554 is away.",
+        "": "",
+    }
+    details = iter(said)
+    world.agent.reply = lambda _: problem("source-unreachable", 409, detail=next(details))
+    assert [(await watch(world)).json()["detail"] for _ in said] == list(said.values())
+
+
 async def test_what_the_agent_refuses_is_passed_on_and_leaves_no_session(world: World) -> None:
     await world.add_running()
     world.agent.reply = lambda _: problem(
@@ -292,7 +304,7 @@ async def test_what_the_agent_refuses_is_passed_on_and_leaves_no_session(world: 
     assert response.headers["Retry-After"] == "5"
     body = response.json()
     assert (body["code"], body["reason"]) == ("source-authentication-failed", "AuthenticationFailed")
-    assert "secret" not in response.text
+    assert body["detail"] == "rtsp://10.0.0.9/ said 401."
     await world.app.state.door.recorder.idle()
     assert (await world.cluster.list(STREAM_SESSION)).items == []
 

@@ -512,7 +512,10 @@ class TestValues:
             return chart.render(values, name="sightline", namespace=NAMESPACE)["sightline/templates/NOTES.txt"]
 
         assert "port-forward service/sightline-api 8080:http" in notes({})
-        assert "--audience sightline" in notes({})
+        assert "kubectl create token default --audience sightline" in notes({})
+        for pods_alone in ({}, {"network": None}, {"network": {"mode": "PodIP"}}):
+            assert "network.mode=NodePort" in notes({"defaultClass": {"spec": pods_alone}})
+        assert "network.mode" not in notes({"defaultClass": {"spec": {"network": {"mode": "Relay"}}}})
         assert "WARNING" not in notes({})
         assert "The page: https://cameras.example.org" in notes(EVERYTHING)
         assert "WARNING: api.dev.enabled" in notes(EVERYTHING)

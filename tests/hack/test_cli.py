@@ -49,6 +49,23 @@ def test_a_port_of_the_environment_is_a_port(monkeypatch: pytest.MonkeyPatch, tm
 
 
 @pytest.mark.parametrize(
+    ("on_path", "built", "told"), [("", "kubectl", True), ("kubectl", "kubectl", False), ("", "", False)]
+)
+def test_a_shell_is_told_of_tools_that_the_machine_lacks(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, on_path: str, built: str, told: bool
+) -> None:
+    for folder, name in ((tmp_path / "path", on_path), (tmp_path / "bin", built)):
+        folder.mkdir()
+        if name:
+            (folder / name).write_text("")
+            (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "path"))
+    monkeypatch.setenv("SIGHTLINE_BUILD", str(tmp_path))
+    lines = toolchain.exports(tmp_path / "config").splitlines()
+    assert lines == [f"export KUBECONFIG={tmp_path}/config", *[f"export PATH=$PATH:{tmp_path}/bin"] * told]
+
+
+@pytest.mark.parametrize(
     ("said", "is_used"),
     [("v3.14.0+g69dcc92", True), ("v4.3.1", True), ("v3.8.2+g6e3701e", False), ("Client: v2.17.0", False), ("", False)],
 )

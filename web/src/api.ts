@@ -34,6 +34,8 @@ export interface CameraSummary {
   readonly labels?: Readonly<Record<string, string>>;
   readonly phase?: string | null;
   readonly ready: boolean;
+  /** Why it is not, and what to do. */
+  readonly message?: string | null;
   readonly live: boolean;
   readonly viewers: number;
   readonly source?: SourceSummary | null;

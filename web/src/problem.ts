@@ -24,7 +24,7 @@ const LOCAL = {
   "bad-answer": ["Unexpected answer", "The server answered with something that is not a stream description."],
   "no-media-path": [
     "No way through for the picture",
-    "The camera answered, but no media arrived. A firewall between here and the camera may block UDP.",
+    "The camera answered, but no media arrived. A firewall may block UDP, or only the camera's own network reaches it.",
   ],
   "no-media": ["Connected, but nothing is sent", "The connection stands, but the camera sends no picture."],
   "no-picture": ["No picture", "Data arrives, but this browser could not show a picture from it."],

@@ -3,9 +3,7 @@ import type { CameraSummary } from "./api";
 import { h, icon, setText } from "./dom";
 import { formatFragment } from "./fragment";
 import type { SightlinePlayer } from "./player";
-import { cameraWording, formatPicture, formatViewers, type Tone } from "./words";
-
-const TROUBLED: ReadonlySet<Tone> = new Set(["bad", "off"]);
+import { cameraMessage, cameraWording, formatPicture, formatViewers, TROUBLED } from "./words";
 
 /** Texts about a camera that the tile and the watch view share. */
 export class CameraFacts {
@@ -21,7 +19,8 @@ export class CameraFacts {
     setText(this.chip, wording.text);
     this.chip.className = `chip tone-${wording.tone}`;
     setText(this.path, `${camera.namespace}/${camera.name}`);
-    setText(this.message, TROUBLED.has(wording.tone) ? (camera.source?.message ?? "") : "");
+    setText(this.message, cameraMessage(camera));
+    this.message.classList.toggle("calm", !TROUBLED.has(wording.tone));
     this.message.hidden = this.message.textContent === "";
     setText(this.#count, String(camera.viewers));
     this.viewers.title = formatViewers(camera.viewers);

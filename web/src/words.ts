@@ -12,6 +12,9 @@ export interface Wording {
   readonly tone: Tone;
 }
 
+/** Tones of cameras of which no picture is to be hoped for. */
+export const TROUBLED: ReadonlySet<Tone> = new Set(["bad", "off"]);
+
 const REASONS: Readonly<Record<string, Wording>> = {
   AuthenticationFailed: { text: "Credentials refused", tone: "bad" },
   CodecUnsupported: { text: "Codec not supported", tone: "bad" },
@@ -42,11 +45,19 @@ export function cameraWording(camera: CameraSummary): Wording {
   if (camera.phase === "Refused") return { text: "Refused", tone: "bad" }; // there is no source to speak of
   const reason = camera.source?.reason;
   const known = reason ? REASONS[reason] : undefined;
-  // A source that idles well in front of an agent that is not ready is not "Ready".
-  if (known !== undefined && !(known.tone === "ready" && !camera.ready)) return known;
+  // The agent comes before the source: where it is not ready, a source that idles well is not "Ready", and one that
+  // nobody has looked at yet does not start.
+  const agentFirst = known?.tone === "ready" || (reason === "Pending" && camera.phase === "Degraded");
+  if (known !== undefined && !(agentFirst && !camera.ready)) return known;
   if (reason && known === undefined) return { text: spell(reason), tone: camera.ready ? "ready" : "bad" };
   if (camera.phase) return { text: spell(camera.phase), tone: PHASES[camera.phase] ?? "busy" };
   return camera.ready ? { text: "Ready", tone: "ready" } : { text: "Starting", tone: "busy" };
+}
+
+/** What is in the way, in the operator's words: of a source that fails, or of a camera that is not ready. */
+export function cameraMessage(camera: CameraSummary): string {
+  if (!camera.ready && camera.message) return camera.message;
+  return TROUBLED.has(cameraWording(camera).tone) ? (camera.source?.message ?? "") : "";
 }
 
 /** The short code shown beside a failure: the source's reason when there is one, else the problem's code. */

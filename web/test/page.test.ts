@@ -5,7 +5,7 @@ import type { CameraSummary } from "../src/api";
 import { formatFragment, parseFragment } from "../src/fragment";
 import { discoverIceServers, type IceConfig, IceConfigCache, parseIceLinks } from "../src/ice";
 import { Poller } from "../src/poller";
-import { cameraWording, formatPicture, formatViewers, spell } from "../src/words";
+import { cameraMessage, cameraWording, formatPicture, formatViewers, spell } from "../src/words";
 import { VirtualClock } from "./helpers";
 
 test("fragments are read", () => {
@@ -42,12 +42,25 @@ const wordings: [Partial<CameraSummary>, string, string][] = [
   [{ source: { reason: "LensDirty" }, ready: false }, "Lens dirty", "bad"],
   [{ source: { reason: "Pending" }, phase: "Refused", ready: false }, "Refused", "bad"],
   [{ source: { reason: "Idle" }, phase: "Degraded", ready: false }, "Degraded", "bad"],
+  [{ source: { reason: "Pending" }, phase: "Degraded", ready: false }, "Degraded", "bad"],
+  [{ source: { reason: "Pending" }, phase: "Starting", ready: false }, "Starting", "busy"],
   [{ source: null }, "Ready", "ready"],
   [{ source: {}, ready: false }, "Starting", "busy"],
 ];
 for (const [over, text, tone] of wordings) {
   test(`${JSON.stringify(over)} reads "${text}"`, () => assert.deepEqual(cameraWording(camera(over)), { text, tone }));
 }
+
+test("a camera says what is in the way", () => {
+  const said = (over: Partial<CameraSummary>) => cameraMessage(camera(over));
+  const pending = { reason: "Pending", message: "No agent has looked at the source yet." };
+  assert.equal(said({ phase: "Refused", ready: false, message: "There is no CameraClass x.", source: pending }), "There is no CameraClass x.");
+  assert.equal(said({ phase: "Degraded", ready: false, message: "No node takes the pod.", source: pending }), "No node takes the pod.");
+  assert.equal(said({ phase: "Starting", ready: false, message: "It needs the Secret a.", source: pending }), "It needs the Secret a.");
+  assert.equal(said({ source: { reason: "Stalled", message: "Nothing came." } }), "Nothing came."); // ready stays for seconds
+  assert.equal(said({ source: { reason: "Streaming", message: "Sound is left out." } }), "");
+  assert.equal(said({ ready: false, source: null }), "");
+});
 
 test("formats", () => {
   assert.equal(formatPicture({ codec: "h264", width: 1920, height: 1080, fps: 29.97 }), "H.264 · 1920×1080 · 30 fps");

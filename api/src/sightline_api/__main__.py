@@ -1,4 +1,4 @@
-"""The front door as a process: `sightline-api`. Settings come from the environment (see `settings`).
+"""The front door as a process: `sightline-api`. Settings come from the environment (see `settings`, or `--help`).
 
 Stops in stages when told to: for `shutdown_delay` seconds each answer ends its connection, as proxies still send what
 comes; then there are no new connections, open requests get `shutdown_grace` seconds, and the watch of the cameras and
@@ -6,13 +6,15 @@ the connections to the API server are closed. Told again, it leaves out the dela
 a bug, and the process ends with it rather than serve what is no longer true.
 """
 
+import argparse
 import asyncio
 import contextlib
 import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from sightline_api.app import create_app
 from sightline_api.connections import Connection, State
 from sightline_api.metrics import Metrics
-from sightline_api.settings import Settings
+from sightline_api.settings import Settings, variables
 from sightline_kube.cache import Cache, Feed
 from sightline_kube.cluster import Cluster
 from sightline_kube.kinds import CAMERA
@@ -185,8 +187,21 @@ async def _told(told: asyncio.Event, parts: set[asyncio.Task[Any]], seconds: flo
     return told.is_set()
 
 
-def main() -> None:
+def _parse(arguments: Sequence[str] | None) -> None:
+    """There is nothing to say on the command line but a wish for words."""
+    parser = argparse.ArgumentParser(
+        prog="sightline-api",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="The front door: lets people in and passes their offers on to the cameras' agents.",
+        epilog=f"It is set up by variables of the environment:\n\n{variables()}",
+    )
+    parser.add_argument("--version", action="version", version=metadata.version("sightline-api"))
+    parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     """The console script."""
+    _parse(arguments)
     try:
         settings = Settings()
     except ValidationError as error:

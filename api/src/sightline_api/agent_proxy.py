@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from yarl import URL
 
 from sightline_api import outbound
-from sightline_api.problems import ProblemError, problem_error, without_userinfo
+from sightline_api.problems import ProblemError, problem_error, sentence, without_userinfo
 from sightline_model.camera import AgentStatus
 from sightline_model.problems import Problem, ProblemCode
 
@@ -127,7 +127,7 @@ def _refusal(response: aiohttp.ClientResponse, body: bytes) -> Problem:
         retry_after = int(header)
     return Problem(
         code=problem.code,
-        detail=without_userinfo(problem.detail)[:1024],
+        detail=sentence(without_userinfo(problem.detail))[:1024],
         reason=problem.reason,
         retry_after_seconds=retry_after,
         errors=problem.errors,

@@ -67,6 +67,8 @@ class CameraSummary(Model):
     labels: dict[str, str]
     phase: Phase
     ready: bool
+    message: str
+    """Why it is not ready, and what to do; empty where it is."""
     live: bool
     viewers: int
     source: SourceSummary

@@ -10,6 +10,7 @@ import json
 import os
 from ipaddress import ip_network
 from pathlib import Path
+from textwrap import fill
 from typing import Annotated, Self
 
 from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
@@ -213,6 +214,19 @@ class Settings(BaseSettings):
             _check_file(Path(path))
             return (*sources, JsonConfigSettingsSource(settings_cls, json_file=path))
         return sources
+
+
+def variables() -> str:
+    """Every variable and what it says, for `--help`."""
+    described = {CONFIG_FILE_VARIABLE: "JSON file with the fields below in lower case; variables win."}
+    described |= {
+        f"{ENV_PREFIX}{name.upper()}": field.description or "" for name, field in Settings.model_fields.items()
+    }
+    indent = " " * 6
+    return "\n".join(
+        f"  {name}\n{fill(' '.join(words.split()), 100, initial_indent=indent, subsequent_indent=indent)}"
+        for name, words in described.items()
+    )
 
 
 def _check_file(path: Path) -> None:

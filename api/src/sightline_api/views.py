@@ -44,6 +44,7 @@ def summary(camera: CameraState, rights: list[Role]) -> CameraSummary:
         labels=dict(camera.labels),
         phase=camera.status.phase,
         ready=_is_true(camera, ConditionType.READY),
+        message=_why_not_ready(camera),
         live=camera.status.live,
         viewers=camera.status.viewers,
         source=SourceSummary(
@@ -179,6 +180,13 @@ def _quoted(text: str) -> str:
 def _is_true(camera: CameraState, type_: ConditionType) -> bool:
     condition = camera.condition(type_)
     return condition is not None and condition.status is ConditionStatus.TRUE
+
+
+def _why_not_ready(camera: CameraState) -> str:
+    condition = camera.condition(ConditionType.READY)
+    if condition is None or condition.status is ConditionStatus.TRUE:
+        return ""
+    return without_userinfo(condition.message)
 
 
 def _source_reason(camera: CameraState) -> tuple[str, str]:

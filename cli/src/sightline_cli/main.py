@@ -14,11 +14,21 @@ import typer
 MAX_TOKEN = 1024
 """Of what the front door takes, what is still a link to click on."""
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Cameras as streams: the Sightline command.")
+app = typer.Typer(no_args_is_help=True)
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        version()
+        raise typer.Exit
 
 
 @app.callback()
-def main() -> None:
+def main(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     """Cameras as streams: the Sightline command."""
 
 

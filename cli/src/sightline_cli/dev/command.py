@@ -7,6 +7,7 @@ come from the in-memory watch instead of kopf. Shutdown is a sequence: no new co
 import asyncio
 import errno
 import logging
+import re
 import signal
 import socket
 import sys
@@ -16,14 +17,16 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 import uvicorn
 from rich.console import Console
+from rich.text import Text
 
 from sightline_api.__main__ import configure_logging, server
 from sightline_api.settings import Settings, StaticUser
 from sightline_cli.dev import world
-from sightline_cli.dev.kubelet import ProcessKubelet
+from sightline_cli.dev.kubelet import ProcessKubelet, log_file
 from sightline_kube.cache import Cache, Feed
 from sightline_kube.memory import MemoryCluster
 from sightline_model.camera import Phase
@@ -37,6 +40,8 @@ HOST = "127.0.0.1"
 AGENT_IMAGE = "sightline/agent:process"
 WEB_ROOT = Path(__file__).resolve().parents[4] / "web" / "dist"
 SERVER_START_SECONDS = 10.0
+_LOGS = re.compile(r"kubectl logs -n \S+ (\S+) -c \S+( --previous)?")
+"""How the operator names the log of a pod."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +109,7 @@ async def _serve(options: Options, directory: Path) -> int:
         ]
         await _started(http, parts)
         _announce(options, url, directory)
-        telling = asyncio.create_task(_tell_states(cache), name="announcer")
+        telling = asyncio.create_task(_tell_states(cache, directory), name="announcer")
         parts.append(telling)
         failed = not await _until(stop, parts)
         http.stop()
@@ -175,22 +180,25 @@ async def _started(http: uvicorn.Server, parts: list[asyncio.Task[None]]) -> Non
 
 
 def _announce(options: Options, url: str, directory: Path) -> None:
-    console = Console(highlight=False)
-    console.print("\n[bold]Sightline[/bold] runs on this machine, without a cluster. Ctrl-C ends it.\n")
-    console.print(f"  page   {url}/#token={options.token}", soft_wrap=True)
+    console = Console(highlight=False, markup=False)  # tokens and folders may have brackets
+    page = f"{url}/#token={quote(options.token, safe='')}"
+    console.print(
+        Text.assemble("\n", ("Sightline", "bold"), " runs on this machine, without a cluster. Ctrl-C ends it.\n")
+    )
+    console.print(f"  page   {page}", soft_wrap=True)
     console.print(f"  token  {options.token}", soft_wrap=True)
     console.print(f"  API    {url}/openapi.json", soft_wrap=True)
     console.print(f"  logs   {directory}", soft_wrap=True)
     if not WEB_ROOT.is_dir():
-        console.print("\n[yellow]The page is not built: run `make web`.[/yellow]")
+        console.print("\nThe page is not built: run `make web`.", style="yellow")
     console.print()
     if options.open_page:
-        webbrowser.open(f"{url}/#token={options.token}")
+        webbrowser.open(page)
 
 
-async def _tell_states(cache: Cache) -> None:
+async def _tell_states(cache: Cache, directory: Path) -> None:
     """Print a line when a camera changes its phase or the reason for it, what a person waits for, until cancelled."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)  # as may addresses
     told: dict[str, tuple[str, str]] = {}
     changed = asyncio.Event()
     cache.subscribe(lambda _key, _before, _now: changed.set())
@@ -198,7 +206,8 @@ async def _tell_states(cache: Cache) -> None:
         for name, state in _states(cache).items():
             if told.get(name) != state:
                 told[name] = state
-                console.print(f"  camera {name}: {' '.join(state).strip()}", soft_wrap=True)
+                told_so = _without_kubectl(" ".join(state).strip(), directory)
+                console.print(f"  camera {name}: {told_so}", soft_wrap=True)
         changed.clear()
         await changed.wait()
 
@@ -212,6 +221,11 @@ def _states(cache: Cache) -> dict[str, tuple[str, str]]:
         words = ready.get("message", "") if ready and ready["status"] == "False" else ""
         states[camera["metadata"]["name"]] = (str(phase), words)
     return states
+
+
+def _without_kubectl(words: str, directory: Path) -> str:
+    """The same words where there is no kubectl: a pod's log is a file."""
+    return _LOGS.sub(lambda named: str(log_file(directory, named[1])), words)
 
 
 def _log_to(file: Path) -> None:

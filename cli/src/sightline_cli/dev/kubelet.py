@@ -34,6 +34,11 @@ PROBE_SECONDS = 0.2
 log = structlog.get_logger(__name__)
 
 
+def log_file(directory: Path, pod: str) -> Path:
+    """What the agent of a pod of that name says."""
+    return directory / "logs" / f"{pod}.log"
+
+
 def loopback_addresses() -> Iterator[str]:
     """127.77.0.2 and on, leaving out those where another program has one of our ports."""
     for number in range(2, 250 * 250):
@@ -125,7 +130,7 @@ class PodProcess:
         self._pod = pod
         self._address = address
         self._root = directory / "pods" / pod["metadata"]["name"]
-        self._log = directory / "logs" / f"{pod['metadata']['name']}.log"
+        self._log = log_file(directory, pod["metadata"]["name"])
         self._now = now
         self._attempt = pods.Attempt()
 
