@@ -196,6 +196,7 @@ def test_a_pod_that_failed_again_is_replaced_later() -> None:
     ("refusal", "reason", "words"),
     [
         ("Pod camera-gate: exceeded quota: pods, limited: pods=1.", "QuotaExceeded", "limited: pods=1. Raise it"),
+        ("Pod camera-gate: exceeded quota: pods, limited: pods=0", "QuotaExceeded", "limited: pods=0. Raise it"),
         ('Pod camera-gate: violates PodSecurity "restricted".', "PodRefused", 'violates PodSecurity "restricted".'),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 from sightline_kube.kinds import NODE
 from sightline_operator import nodes
 from sightline_operator.decide import decide
-from sightline_operator.facts import UNREADABLE, LinkState
+from sightline_operator.facts import NOT_TRUSTED, UNREADABLE, LinkState
 from tests.operator.looks import reason_is
 from tests.operator.samples import NOW, ago, link, pod, running, text, waiting, well
 from tests.operator.virtualtime import run, until
@@ -36,6 +36,13 @@ def unready(age: float) -> dict[str, Any]:
         (unready(60), SILENT, None, "Unresponsive", "answers neither the kubelet nor the operator"),
         (unready(20), SILENT, None, "Starting", "is starting"),
         (running(60), SILENT, None, "Unreachable", "check NetworkPolicies"),
+        (
+            running(60),
+            link(connected=False, report=None, error=NOT_TRUSTED),
+            None,
+            "Unreachable",
+            "signing key (HTTP 401)",
+        ),
         (running(60), SILENT, LOST_NODE, "NodeLost", "kubectl describe node node-1"),
         (running(60), SILENT, WELL_NODE, "Unreachable", "check NetworkPolicies"),
         (running(5), link(connected=False, report=None, error=UNREADABLE), None, "WrongVersion", "agent:1"),

@@ -13,7 +13,7 @@ from sightline_model.reasons import AgentReason, ConditionStatus
 from sightline_operator import nodes, pods
 from sightline_operator.build import CONTAINER
 from sightline_operator.clock import after
-from sightline_operator.facts import UNREADABLE, LinkState
+from sightline_operator.facts import NOT_TRUSTED, UNREADABLE, LinkState
 from sightline_operator.verdicts import Verdict, no, yes
 
 LINK_GRACE_SECONDS = 5.0
@@ -80,14 +80,14 @@ def _without_pod(case: AgentCase) -> Verdict:
     if "exceeded quota" in case.refusal:
         return no(
             AgentReason.QUOTA_EXCEEDED,
-            f"The ResourceQuota of namespace {case.namespace} leaves no room: {case.refusal} Raise it, delete what is "
-            "not needed, or ask for less in the CameraClass's resources; the operator goes on trying.",
+            f"The ResourceQuota of namespace {case.namespace} leaves no room: {_sentence(case.refusal)} Raise it, "
+            "delete what is not needed, or ask for less in the CameraClass's resources; the operator goes on trying.",
         )
     if case.refusal:
         return no(
             AgentReason.POD_REFUSED,
-            f"The API server refuses what the camera needs: {case.refusal} Check the namespace's Pod Security level "
-            "and the operator's RBAC; the operator goes on trying.",
+            f"The API server refuses what the camera needs: {_sentence(case.refusal)} Check the namespace's Pod "
+            "Security level and the operator's RBAC; the operator goes on trying.",
         )
     return no(AgentReason.STARTING, "The agent's pod is being made.")
 
@@ -208,11 +208,22 @@ def _silent(case: AgentCase, pod: Obj) -> Verdict | None:
             f"The agent in pod {name} runs, but answers neither the kubelet nor the operator "
             f"({case.link.error or 'no connection'}); the kubelet starts it again if that stays. {_advice(case, pod)}",
         )
+    if case.link.error == NOT_TRUSTED:
+        return no(
+            AgentReason.UNREACHABLE,
+            f"Pod {name} does not know the operator's signing key ({NOT_TRUSTED}); it gets the new one with a new pod, "
+            "which a camera that is paused has to wait for.",
+        )
     return no(
         AgentReason.UNREACHABLE,
         f"Pod {name} runs, but does not answer the operator ({case.link.error or 'no connection'}): check "
         f"NetworkPolicies and {_logs(case, pod)}",
     )
+
+
+def _sentence(words: str) -> str:
+    """The API server's words end as they come: quotas without a stop."""
+    return f"{words.rstrip(' .')}."
 
 
 def _starting_message(case: AgentCase, pod: Obj) -> str:

@@ -24,7 +24,7 @@ _SOURCE_ADVICE = {
     SourceReason.UNREACHABLE: "Check that the camera is on, its address and port, and the way from the cluster to it.",
     SourceReason.AUTHENTICATION_FAILED: "Correct the Secret that the source names.",
     SourceReason.NO_FRAMES: "Check the path of the stream and the camera's settings.",
-    SourceReason.CODEC_UNSUPPORTED: "Set the camera to H.264 or H.265, and leave spec.transcode at Auto.",
+    SourceReason.CODEC_UNSUPPORTED: "Set the camera to H.264, or leave spec.transcode at Auto if it sends H.265.",
     SourceReason.NOT_FOUND: "Correct the path in the source's address.",
     SourceReason.DEVICE_OFFLINE: "Connect the device.",
     SourceReason.STALLED: "Look at the camera and the network; the agent connects again by itself.",
