@@ -156,11 +156,18 @@ def test_the_page_of_a_run_without_failures() -> None:
     page = scale_report.page(recorded())
     assert "Did not come to its end" not in page
     assert "**no**" not in page
+    assert "Not reached" not in page
     assert " ms and 3.0 passes for each camera" in page
     assert " s of CPU and 1.0 passes for each camera" in page
     assert "| session's status p99 at 50/s, ms | under 60 | 30 | yes |" in page
     assert "| 50 | 1000 | 0 | 10 / 20 / 30 / 40 | 10 / 30 | 10 / 30 | 10 / 30 | 8.0 | 1000 streamsessions | 1 |" in page
     assert "| created/s | operator | etcd | all |\n|---|---|---|---|\n| 50 | 8.0 | 1.5 | 9.5 |" in page
+
+
+def test_the_page_says_why_a_first_status_comes_late() -> None:
+    page = scale_report.page(recorded(sessions=[{**SERIES, "from_answer": {**TIMES, "p99": 60.0}}]))
+    assert "| session's status p99 at 50/s, ms | under 60 | 60 | **no** |" in page
+    assert "Not reached, and what would be tried next: a first status waits" in page
 
 
 def test_the_page_tells_of_stages_that_failed_beside_what_they_measured() -> None:
