@@ -133,8 +133,9 @@ async def test_low_latency_hls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(http, "fetch", spy)
 
     def whole(seen: Recorder) -> bool:
-        # A part has six pictures. One or two that the pattern itself leaves out on a busy machine are none.
-        return {step % 3000 for step in seen.steps} == {0} and max(seen.steps) <= 9000
+        # A part has six pictures: without one the next is seven steps on. The pattern itself leaves out some on a busy
+        # machine, which are none.
+        return {step % 3000 for step in seen.steps} == {0} and max(seen.steps) < 21_000
 
     async with standalone() as agent, mediamtx(agent.whep.replace("http", "whep", 1), tmp_path, "lowLatency") as server:
         # What the server kept comes first, so twelve seconds have three to five such requests.

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 HOST = "127.0.0.1"
 SMALL = ("--size", "640x360", "--fps", "15")
 HIGH = ("--profile", "high")
-LOOKS = 8
+LOOKS = 20
 GST_VIEWER = Path(__file__).parents[1] / "helpers/gst_viewer.py"
 
 
