@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use crate::books::Books;
 use crate::lane::Work;
 use crate::pace::Pace;
-use crate::reports::Moment;
+use crate::reports::{Moment, ticks};
 use crate::ring::{Chunk, Ring};
 use crate::shards::Shards;
 use crate::stream::{Behind, Settings, State, Stream};
@@ -304,9 +304,4 @@ fn is_sent(wire: &mut dyn Wire, stream: &Stream, packet: &[u8]) -> bool {
             result => break result.is_ok(),
         }
     }
-}
-
-/// So many seconds on a clock of that rate.
-fn ticks(seconds: f64, clock_rate: f64) -> u32 {
-    (seconds.max(0.0) * clock_rate).round() as i64 as u32
 }

@@ -21,11 +21,17 @@ pub struct Moment {
     pub correction: i64,
 }
 
+/// So many seconds on a clock of that rate; none where they lie ahead.
+#[must_use]
+pub fn ticks(seconds: f64, clock_rate: f64) -> u32 {
+    (seconds.max(0.0) * clock_rate).round() as i64 as u32
+}
+
 /// SR, and SDES with the CNAME, as section 6.1 wants them in each compound packet. A name has at most 255 bytes.
 #[must_use]
 pub fn sender_report(ssrc: u32, sent: &Counters, cname: &str, at: &Moment) -> Vec<u8> {
-    let since = ((at.now - sent.last_sent).max(0.0) * at.clock_rate).round_ties_even() as i64;
-    let timestamp = i64::from(sent.last_timestamp).wrapping_add(since).wrapping_add(at.correction);
+    let shown = sent.last_timestamp.wrapping_add(ticks(at.now - sent.last_sent, at.clock_rate));
+    let timestamp = shown.wrapping_add(at.correction as u32);
     let name = &cname.as_bytes()[..cname.len().min(255)];
     // One zero at least ends the description's items.
     let chunk = 4 + (2 + name.len()) / 4 * 4 + 4;
@@ -33,7 +39,7 @@ pub fn sender_report(ssrc: u32, sent: &Counters, cname: &str, at: &Moment) -> Ve
     packet.extend_from_slice(&SENDER_REPORT);
     packet.extend_from_slice(&ssrc.to_be_bytes());
     packet.extend_from_slice(&at.ntp.to_be_bytes());
-    packet.extend_from_slice(&(timestamp as u32).to_be_bytes());
+    packet.extend_from_slice(&timestamp.to_be_bytes());
     packet.extend_from_slice(&(sent.packets as u32).to_be_bytes());
     packet.extend_from_slice(&(sent.octets as u32).to_be_bytes());
     packet.extend_from_slice(&ONE_DESCRIPTION);

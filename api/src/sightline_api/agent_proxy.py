@@ -16,9 +16,10 @@ from pydantic import ValidationError
 from yarl import URL
 
 from sightline_api import outbound
-from sightline_api.problems import ProblemError, problem_error, sentence, without_userinfo
+from sightline_api.problems import ProblemError, problem_error, without_userinfo
 from sightline_model.camera import AgentStatus
 from sightline_model.problems import Problem, ProblemCode
+from sightline_model.words import sentence
 
 SDP = "application/sdp"
 TRICKLE = "application/trickle-ice-sdpfrag"

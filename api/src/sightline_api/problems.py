@@ -19,8 +19,6 @@ from sightline_kube import errors as kube
 from sightline_model.problems import MEDIA_TYPE, FieldError, Problem, ProblemCode
 
 _USERINFO = re.compile(r"(://)[^\s/?#]+@")
-_PLAIN_WORD = re.compile(r"[a-z]+(?=[ ,]|$)")
-"""What may be written with a capital: no address, no name of a host."""
 CLIENT_CLOSED_REQUEST = 499
 """What is logged for a client that left before the answer; nobody receives it."""
 _STATUS_CODES = {
@@ -62,12 +60,6 @@ def respond(problem: Problem, headers: Mapping[str, str] | None = None) -> Respo
 def without_userinfo(text: str) -> str:
     """`text` with user names and passwords taken out of URLs."""
     return _USERINFO.sub(r"\1", text)
-
-
-def sentence(words: str) -> str:
-    """What an agent says, as all details are: agents begin small, for their words also stand after a colon."""
-    told = words.strip().rstrip(" .")
-    return f"{told[0].upper() if _PLAIN_WORD.match(told) else told[0]}{told[1:]}." if told else ""
 
 
 def of_cluster(error: kube.ClusterError) -> Problem:

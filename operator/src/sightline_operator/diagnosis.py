@@ -10,6 +10,7 @@ from datetime import datetime
 from sightline_kube.cluster import Obj
 from sightline_model.agent import AgentReport
 from sightline_model.reasons import AgentReason, ConditionStatus
+from sightline_model.words import ended
 from sightline_operator import nodes, pods
 from sightline_operator.build import CONTAINER
 from sightline_operator.clock import after
@@ -80,13 +81,13 @@ def _without_pod(case: AgentCase) -> Verdict:
     if "exceeded quota" in case.refusal:
         return no(
             AgentReason.QUOTA_EXCEEDED,
-            f"The ResourceQuota of namespace {case.namespace} leaves no room: {_sentence(case.refusal)} Raise it, "
+            f"The ResourceQuota of namespace {case.namespace} leaves no room: {ended(case.refusal)} Raise it, "
             "delete what is not needed, or ask for less in the CameraClass's resources; the operator goes on trying.",
         )
     if case.refusal:
         return no(
             AgentReason.POD_REFUSED,
-            f"The API server refuses what the camera needs: {_sentence(case.refusal)} Check the namespace's Pod "
+            f"The API server refuses what the camera needs: {ended(case.refusal)} Check the namespace's Pod "
             "Security level and the operator's RBAC; the operator goes on trying.",
         )
     return no(AgentReason.STARTING, "The agent's pod is being made.")
@@ -219,11 +220,6 @@ def _silent(case: AgentCase, pod: Obj) -> Verdict | None:
         f"Pod {name} runs, but does not answer the operator ({case.link.error or 'no connection'}): check "
         f"NetworkPolicies and {_logs(case, pod)}",
     )
-
-
-def _sentence(words: str) -> str:
-    """The API server's words end as they come: quotas without a stop."""
-    return f"{words.rstrip(' .')}."
 
 
 def _starting_message(case: AgentCase, pod: Obj) -> str:

@@ -141,12 +141,13 @@ class Routes:
     def _more_or_fewer(self, camera: tuple[str, str]) -> bool:
         """Whether another number of viewers watches than the camera's status says."""
         links = (self._links.state(camera[0], pods.name_of(pod)) for pod in self._agents(camera))
-        written = ((self._cache.get(CAMERA, *camera) or {}).get("status") or {}).get("viewers", 0)
-        return bool(written != sum(map(camerastatus.viewers_of, links)))
+        return bool(self._status(camera).get("viewers", 0) != sum(map(camerastatus.viewers_of, links)))
 
     def _conditions(self, camera: tuple[str, str]) -> list[Obj]:
-        found = self._cache.get(CAMERA, *camera)
-        return ((found or {}).get("status") or {}).get("conditions") or []
+        return self._status(camera).get("conditions") or []
+
+    def _status(self, camera: tuple[str, str]) -> Obj:
+        return (self._cache.get(CAMERA, *camera) or {}).get("status") or {}
 
     def _camera(self, key: Key, before: Obj | None, now: Obj | None) -> None:
         self._queue.add(key)

@@ -4,7 +4,6 @@ Every message of a False says what a person can do. Messages hold nothing that c
 unchanged world gives equal conditions.
 """
 
-import re
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -19,6 +18,7 @@ from sightline_model.reasons import (
     ReadyReason,
     SourceReason,
 )
+from sightline_model.words import sentence as whole
 
 _SOURCE_ADVICE = {
     SourceReason.UNREACHABLE: "Check that the camera is on, its address and port, and the way from the cluster to it.",
@@ -35,8 +35,6 @@ _SOURCE_WAITS = {
     SourceReason.CONNECTING: "The agent is connecting to the source.",
     SourceReason.WAITING_FOR_PUBLISHER: "Nobody publishes yet.",
 }
-_PLAIN_WORD = re.compile(r"[a-z]+(?=[ ,]|$)")
-"""What may be written with a capital: no address, no name of a host."""
 _SAID_CHARACTERS = 800
 """Of an agent's words, so that the advice has room in a condition's message."""
 
@@ -97,11 +95,8 @@ def source(report: AgentReport | None, revision: str) -> Verdict:
 
 
 def sentence(words: str) -> str:
-    """What an agent says, as all messages are: agents begin small, for their words also stand after a colon."""
-    told = words[:_SAID_CHARACTERS].strip().rstrip(" .")
-    if not told:
-        return ""
-    return f"{told[0].upper() if _PLAIN_WORD.match(told) else told[0]}{told[1:]}."
+    """What an agent says, as long as there is room for."""
+    return whole(words[:_SAID_CHARACTERS])
 
 
 def live(streaming: bool) -> Verdict:

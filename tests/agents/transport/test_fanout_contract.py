@@ -327,12 +327,18 @@ def test_no_error_of_the_socket_comes_through(make: Make, error: OSError) -> Non
     assert fanout.totals().packets == 0
 
 
-def test_resending_that_the_socket_refuses_is_counted(make: Make) -> None:
+def before_a_full_socket(make: Make) -> tuple[FanOut, int]:
+    """A viewer who got something."""
     wire = Wire()
     fanout = make_fanout(make, wire)
     handle = fanout.add(viewer(new_keys()))
     fanout.send(frame(b"key", key=True))
     wire.full = True
+    return fanout, handle
+
+
+def test_resending_that_the_socket_refuses_is_counted(make: Make) -> None:
+    fanout, handle = before_a_full_socket(make)
     fanout.resend(handle, [100])
     assert fanout.totals().dropped == 1
 
@@ -416,12 +422,8 @@ def test_no_report_is_sealed_like_another(make: Make) -> None:
 
 
 def test_a_report_that_the_socket_refuses_is_counted(make: Make) -> None:
-    wire = Wire()
-    fanout = make_fanout(make, wire)
-    handle = fanout.add(viewer(new_keys()))
-    fanout.send(frame(b"a", key=True))
-    wire.full = True
-    assert fanout.report(handle, Moment(5.0, 1)) == 1
+    fanout, handle = before_a_full_socket(make)
+    assert fanout.report(handle, Moment(5.0, 1)) == 3
     assert fanout.totals().dropped == 1
 
 
